@@ -1,0 +1,196 @@
+"""Records of read-only arrays, and the one gate through which rows come in.
+
+The letters used everywhere:
+
+    n   rows of one batch          D   features
+    K   live clusters              X   rows as they came, (n, D)
+    Z   rows moved into the model's coordinates, (n, D)
+    R   responsibilities, (n, K)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, TypeVar, dataclass_transform
+
+import numpy as np
+
+from stream_em.errors import RowsError, ShapeMismatch
+
+Array = np.ndarray[Any, np.dtype[Any]]
+T = TypeVar("T")
+
+LARGEST = 1e100  # larger magnitudes are refused: their weighted squares would overflow
+
+
+@dataclass_transform(frozen_default=True, eq_default=True)
+def record(cls: type[T]) -> type[T]:
+    """Make `cls` a frozen dataclass whose arrays are read-only and compared bit for bit.
+
+    >>> @record
+    ... class Point:
+    ...     at: Array  # (D,)
+    >>> a, b = Point(np.array([1.0, np.nan])), Point(np.array([1.0, np.nan]))
+    >>> a == b, a.at.flags.writeable
+    (True, False)
+    """
+    setattr(cls, "__post_init__", _seal)
+    setattr(cls, "__eq__", _same)
+    setattr(cls, "__hash__", None)
+    return dataclass(frozen=True, eq=False, slots=True)(cls)
+
+
+def _seal(self: Any) -> None:
+    for field in fields(self):
+        value = getattr(self, field.name)
+        if isinstance(value, np.ndarray) and value.flags.writeable:
+            view = value.view()
+            view.flags.writeable = False
+            object.__setattr__(self, field.name, view)
+
+
+def _same(self: Any, other: object) -> bool:
+    if type(self) is not type(other):
+        return NotImplemented
+    return all(identical(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+
+
+def identical(a: Any, b: Any) -> bool:
+    """Whether two values are equal, arrays to the last bit (NaN equals the same NaN)."""
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        if type(a) is not type(b) or a.dtype != b.dtype or a.shape != b.shape:
+            return False
+        return bool(a.tobytes() == b.tobytes())
+    return bool(a == b) or (a != a and b != b)
+
+
+class Rows(NamedTuple):
+    """Rows that passed the gate."""
+
+    values: Array  # (n, D) float64, C order
+    features: tuple[str, ...] | None  # names, when the data had any
+    ignored: int  # columns the model does not know
+
+
+def as_rows(data: Any, features: tuple[str, ...] | None = None, width: int | None = None) -> Rows:
+    """Take rows in: an array-like (n, D), or a data frame of any kind.
+
+    `features` are the names the model was started with: a frame's columns are
+    reordered to them, absent ones count as missing, new ones are ignored and
+    counted. `width` is the D the model was started with. Raises `RowsError` for
+    values that are no finite numbers and `ShapeMismatch` for another D.
+
+    >>> as_rows([[1, 2], [3, 4]]).values
+    array([[1., 2.],
+           [3., 4.]])
+    """
+    names = _column_names(data)
+    ignored = 0
+    if names is None:
+        values = _as_matrix(data, width)
+    else:
+        wanted = features if features is not None else names
+        ignored = len(set(names) - set(wanted))
+        values = _from_columns(data, names, wanted)
+    if width is not None and values.shape[1] != width:
+        raise ShapeMismatch(
+            f"rows have {values.shape[1]} features, the model was started with {width}; "
+            "give rows of that width, or start a new state with init()"
+        )
+    _refuse_unusable(values, features if names is None else (features or names))
+    return Rows(values, features if names is None else (features or names), ignored)
+
+
+def _column_names(data: Any) -> tuple[str, ...] | None:
+    if isinstance(data, (np.ndarray, list, tuple)):
+        return None
+    names = getattr(data, "column_names", None)  # pyarrow
+    if names is None:
+        names = getattr(data, "columns", None)  # pandas, polars, ...
+    return None if names is None else tuple(str(name) for name in names)
+
+
+def _as_matrix(data: Any, width: int | None) -> Array:
+    try:
+        values = np.ascontiguousarray(data, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise RowsError(
+            f"rows must be numbers in (n, D), but could not be read as such ({error}); "
+            "give an array, a list of equally long rows, or a data frame"
+        ) from None
+    if values.size == 0 and values.ndim == 1:
+        return values.reshape(0, width or 0)
+    if values.ndim != 2:
+        raise ShapeMismatch(
+            f"rows came in shape {values.shape}, expected (n, D); "
+            "use X.reshape(1, -1) for one row or X.reshape(-1, 1) for one feature"
+        )
+    return values
+
+
+def _from_columns(data: Any, names: Sequence[str], wanted: Sequence[str]) -> Array:
+    present = dict(zip(names, data.columns, strict=True))
+    n = len(data)
+    values = np.full((n, len(wanted)), np.nan)
+    for place, name in enumerate(wanted):
+        if name not in present:
+            continue
+        key = present[name]
+        column = data[name] if not isinstance(key, (str, int)) else data[key]
+        try:
+            values[:, place] = np.asarray(column, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise RowsError(
+                f"column {name!r} is not numeric ({error}); "
+                "choose numeric columns or encode it first"
+            ) from None
+    return values
+
+
+def _refuse_unusable(values: Array, names: Sequence[str] | None) -> None:
+    good = np.abs(values) <= LARGEST  # False for NaN and infinities too
+    if good.all():
+        return
+    row, column = (int(i) for i in np.argwhere(~good)[0])
+    what = f"feature {names[column]!r}" if names else f"column {column}"
+    raise RowsError(
+        f"row {row} holds {values[row, column]} in {what}, expected a finite number "
+        f"of magnitude up to {LARGEST:g}; remove or impute such rows before learning"
+    )
+
+
+def as_weights(weights: Any, n: int) -> Array:
+    """Take row weights in: (n,) float64, finite and not negative; None means ones."""
+    if weights is None:
+        return np.ones(n)
+    values = _as_vector(weights, n, "weights")
+    bad = ~((values >= 0) & (values <= LARGEST))
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise RowsError(
+            f"weight {values[row]} of row {row} is not usable, expected a finite number >= 0; "
+            "weight 0 skips a row, negative weights cannot unlearn one"
+        )
+    return values
+
+
+def as_times(times: Any, n: int) -> Array | None:
+    """Take event times in: (n,) float64 seconds, from seconds or datetime64; None stays None."""
+    if times is None:
+        return None
+    values = np.asarray(times)
+    if values.dtype.kind == "M":
+        seconds = values.astype("datetime64[ns]").astype(np.int64) / 1e9
+        values = np.where(np.isnat(values), np.nan, seconds)
+    return _as_vector(values, n, "times")
+
+
+def _as_vector(values: Any, n: int, what: str) -> Array:
+    try:
+        vector = np.ascontiguousarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise RowsError(f"{what} must be numbers, one for each row ({error})") from None
+    if vector.shape != (n,):
+        raise ShapeMismatch(
+            f"{what} came in shape {vector.shape}, expected ({n},): one for each row"
+        )
+    return vector

@@ -1,0 +1,189 @@
+"""Before there are clusters: rows are held, provisional clusters answer, then rows seed."""
+
+import warnings
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from stream_em import moments
+from stream_em.arrays import Array
+from stream_em.errors import StreamEmWarning
+from stream_em.forgetting import Window
+from stream_em.models.density import kernels_in_use
+from stream_em.models.protocol import Model
+from stream_em.models.soft_kmeans import SoftKMeans
+from stream_em.moments import Moments, Retentions
+from stream_em.scoring import taken
+from stream_em.seeding import Material, Seeded, seed_clusters, warn_if_fewer
+from stream_em.state import Change, Frame, Held, Identity, State
+
+DIGITS = 8 * np.finfo(np.float64).eps  # a variance below (8ε|x|)² is rounding, not spread
+
+
+def floored_variance(spread: Moments, frame: Frame) -> Array:
+    """Per-feature variance (D,) of all rows, never zero.
+
+    A feature's floor is 1e-12 of the largest variance; where all rows are equal to
+    rounding there is no scale to go by, and it is 1.
+    """
+    v = moments.variance(spread)[0]
+    resolution = DIGITS * (np.abs(frame.origin / frame.unit) + np.abs(spread.mean[0]))
+    v = np.where(v > np.square(resolution), v, 0.0)
+    top = float(v.max(initial=0.0))
+    return np.maximum(v, 1e-12 * top) if top > 0 else np.ones(len(v))
+
+
+def framed(model: Model, held: Held) -> Frame:
+    """Coordinates about the weighted mean of the rows, in units of their deviation if asked."""
+    origin = held.weights @ held.rows / held.weights.sum()
+    return Frame(origin, _units(model, Frame(origin, np.ones(len(origin))), held))
+
+
+def _units(model: Model, frame: Frame, held: Held) -> Array:
+    D = held.rows.shape[1]
+    if model.scaling is None or not held.weights.any():
+        return np.ones(D)
+    spread = moments.of_rows(held.rows - frame.origin, held.weights)
+    v = moments.variance(spread)[0]
+    small = v <= np.square(DIGITS * np.abs(frame.origin))
+    return np.where(small, 1.0, np.sqrt(np.where(small, 1.0, v)))
+
+
+def initial_frame(model: Model) -> Frame:
+    """Coordinates about the mean of the given means."""
+    means = np.asarray(model.initial_means, dtype=np.float64)
+    return Frame(means.mean(axis=0), np.ones(means.shape[1]))
+
+
+def begun(model: Model, state: State, held: Held) -> State:
+    """A state with given means as its first rows complete it: units, covariances, β."""
+    if state.frame is None or model.initial_means is None or not held.weights.any():
+        return state
+    frame = Frame(state.frame.origin, _units(model, state.frame, held))
+    Z = frame.inward(held.rows)
+    means = frame.inward(np.asarray(model.initial_means, dtype=np.float64))
+    spread = moments.of_rows(Z, held.weights)
+    distance = kernels_in_use().nearest(Z, means)[1]
+    objective = float(held.weights @ distance / held.weights.sum())
+    v = floored_variance(spread, frame)
+    clusters = model.given(means, v, objective, frame.unit)
+    warn_below_critical_beta(model, Z, held.weights)
+    empty = moments.zero(model.scatter, len(means), len(v))
+    tally = Moments(empty.step, empty.objective, empty.squares, means, empty.scatter)
+    nothing = moments.zero(moments.DiagonalScatter, 1, len(v))
+    return replace(state, frame=frame, clusters=clusters, moments=tally, spread=nothing)
+
+
+def latest_time(before: float | None, held: Held) -> float | None:
+    """The latest event time among rows with weight and `before`; None where there is none."""
+    if held.times is None:
+        return before
+    times = held.times[(held.weights > 0) & np.isfinite(held.times)]
+    if len(times) == 0:
+        return before
+    return float(times.max()) if before is None else max(before, float(times.max()))
+
+
+class Grown(NamedTuple):
+    """A state whose clusters were seeded, and the numerical repairs that needed."""
+
+    state: State
+    interventions: tuple[str, ...]
+
+
+def _found(model: Model, state: State, held: Held, restarts: int) -> tuple[Frame, Material, Seeded]:
+    frame = framed(model, held)
+    Z = frame.inward(held.rows)
+    latest = latest_time(None, held)
+    weights = model.forgetting.row_weights(held.weights, held.times, latest)
+    v = floored_variance(moments.of_rows(Z, weights), frame)
+    material = Material(Z, weights, held.given, v)
+    return frame, material, seed_clusters(model, material, state.seed, restarts)
+
+
+def seeded(model: Model, state: State, held: Held) -> Grown:
+    """Clusters from all rows of `held`, whose tally becomes the state's."""
+    frame, material, found = _found(model, state, held, model.seeding.restarts)
+    warn_if_fewer(model, found)
+    warn_below_critical_beta(model, material.Z, material.weights)
+    total = float(held.weights.sum())
+    smallest = model.smallest_window(held.rows.shape[1])
+    kept = model.forgetting.settled(total, smallest)
+    spread = moments.of_rows(material.Z, material.weights)
+    state = _renamed(state, found, frame, "seeding", len(held))
+    state = replace(
+        state,
+        window=Window(kept * float(spread.step[0]), total),
+        moments=moments.fade(found.moments, Retentions(kept, 1.0)),
+        spread=spread,
+        learned=int(np.count_nonzero(held.weights)),
+        time=latest_time(state.time, held),
+        held=None,
+    )
+    return Grown(state, found.interventions)
+
+
+def provisional(model: Model, state: State, held: Held, before: int) -> State:
+    """Clusters that answer while rows are held, renewed at 1, 2, 4, ... rows."""
+    size = 1
+    while size <= len(held):
+        rows = taken(held, slice(0, size))
+        if size > before and rows.weights.any():
+            frame, _, found = _found(model, state, rows, restarts=1)
+            state = _renamed(state, found, frame, "provisional", size)
+        size *= 2
+    return state
+
+
+def _renamed(state: State, found: Seeded, frame: Frame, reason: str, rows: int) -> State:
+    """The state under found clusters: all names before end, new ones begin."""
+    row, deaths = state.final_events + rows, []
+    if state.clusters is not None and state.frame is not None:
+        means = state.frame.outward(state.clusters.means)
+        deaths = _changes("death", state.identity, means, row, reason)
+    K, first = len(found.slots), state.identity.next_uid
+    identity = Identity(found.slots, np.arange(first, first + K), first + K)
+    births = _changes("birth", identity, frame.outward(found.clusters.means), row, reason)
+    return replace(
+        state,
+        frame=frame,
+        clusters=found.clusters,
+        identity=identity,
+        unreported=(*state.unreported, *deaths, *births),
+    )
+
+
+def _changes(
+    kind: str, identity: Identity, positions: Array, row: int, reason: str
+) -> list[Change]:
+    dead = kind == "death"
+    return [
+        Change(
+            kind,
+            slot,
+            uid if dead else None,
+            None if dead else uid,
+            row,
+            reason,
+            tuple(position),
+        )
+        for slot, uid, position in zip(
+            identity.slots.tolist(), identity.uids.tolist(), positions.tolist(), strict=True
+        )
+    ]
+
+
+def warn_below_critical_beta(model: Model, Z: Array, weights: Array) -> None:
+    """Warn when β lies below 1/(2 λ_max(cov X)), where all means collapse onto one."""
+    if not isinstance(model, SoftKMeans) or model.beta is None or not weights.any():
+        return
+    moved = Z - weights @ Z / weights.sum()
+    largest = np.linalg.eigvalsh((moved * weights[:, None]).T @ moved / weights.sum())[-1]
+    if 2 * model.beta * largest < 1:
+        warnings.warn(
+            f"beta={model.beta:g} lies below the critical {1 / (2 * largest):g} of these rows, "
+            "where all means collapse onto one; choose a larger beta, or None for the default",
+            StreamEmWarning,
+            stacklevel=2,
+        )

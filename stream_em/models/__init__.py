@@ -1,0 +1,1 @@
+"""The models: how rows are assigned, and what is read off a tally."""

@@ -1,0 +1,40 @@
+"""The E-step shared by every model with a density: log-sum-exp over weighted Gaussians."""
+
+from typing import Any
+
+import numpy as np
+
+from stream_em.arrays import Array
+from stream_em.models.covariance import Covariance
+from stream_em.models.protocol import Clusters, Expectation, Reading
+
+FLOOR = -1e300  # nats; keeps a row that is infinitely far from everything from becoming NaN
+
+
+def kernels_in_use() -> Any:
+    """The compiled kernels, imported when first needed so that importing the package is cheap."""
+    from stream_em.kernels import plain
+
+    return plain
+
+
+def expected(covariance: Covariance, clusters: Clusters, Z: Array) -> Expectation:
+    """Posterior assignment of rows Z (n, D) under weighted Gaussians."""
+    kernels = kernels_in_use()
+    density = covariance.log_density(
+        kernels, Z, clusters.means, clusters.precisions, clusters.log_dets
+    )
+    with np.errstate(divide="ignore"):
+        log_joint = np.fmax(density + np.log(clusters.weights), FLOOR)
+    R, log_likelihood, entropy = kernels.posterior(log_joint)
+    labels = log_joint.argmax(axis=1)
+    distance = kernels.nearest(Z, clusters.means)[1]
+    return Expectation(R, labels, distance, log_joint, log_likelihood, entropy)
+
+
+def assembled(covariance: Covariance, weights: Array, means: Array, covariances: Array) -> Reading:
+    """Clusters with their factors, and the repairs the factors needed."""
+    K, D = means.shape
+    factors = covariance.factors(covariances, K, D)
+    clusters = Clusters(weights, means, covariances, factors.precisions, factors.log_dets)
+    return Reading(clusters, factors.interventions)

@@ -1,0 +1,179 @@
+"""The ports of a stream: where rows come from, where results go, where to resume.
+
+A `Source` holds settings; `opened_at(positions)` takes the past and gives a
+`Stream`, which is polled for batches. A `Sink` takes columns of results. Whatever
+is needed to resume is in the `Positions` and extents, both plain JSON values, and
+they live in the checkpoint and nowhere else.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+from stream_em.arrays import Array, record
+
+Json = Any  # None, bool, int, float, str, list or dict of such
+Columns = Mapping[str, Sequence[Any] | Array]  # a table: column name -> values, equally long
+
+#: The reasons a record can be rejected for; the catalogue of metrics lists the same.
+REASONS = (
+    "decode_error",
+    "schema",
+    "empty",
+    "non_finite",
+    "missing_feature",
+    "weight",
+    "late",
+    "future",
+    "too_large",
+)
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Where to resume: partition -> next position, a JSON value that its source understands.
+
+    >>> Positions({"a": 1, "b": 2}).advanced(Positions({"b": 5})).parts
+    {'a': 1, 'b': 5}
+    """
+
+    parts: Mapping[str, Json] = field(default_factory=dict)
+
+    def advanced(self, later: "Positions") -> "Positions":
+        """The dict union; the later position of a partition wins."""
+        return Positions({**self.parts, **later.parts})
+
+
+class Rejected(NamedTuple):
+    """A record that could not become a row: a dead letter and its reason."""
+
+    source: str
+    partition: int
+    offset: int
+    reason: str  # one of REASONS
+    field: str | None  # the offending field, where one is to blame
+    detail: str  # for people: what came, what was expected
+    raw: bytes  # the record as it came
+
+
+@record
+class Origins:
+    """Where each row came from: all that an output row says beside its scores."""
+
+    sources: tuple[str, ...]  # names of topics or paths as matched
+    source: Array  # (n,) int32, index into `sources`
+    partition: Array  # (n,) int32, 0 for files
+    offset: Array  # (n,) int64, byte of the record's first character, or row number
+    keys: tuple[Json, ...] | None  # (n,), None where no key field is configured
+    times: Array | None  # (n,) float64 seconds, NaN where absent
+
+
+@record
+class Batch:
+    """Rows accepted from a stream, the records rejected among them, and where to go on."""
+
+    rows: Array  # (n, D) float64
+    weights: Array | None  # (n,) float64, None means ones
+    origins: Origins  # of the accepted rows; its times are the rows' event times
+    rejected: tuple[Rejected, ...]  # all that lay before `next_positions`, in order
+    next_positions: Positions  # of the partitions that this batch moved
+    read_bytes: int  # input bytes behind this batch
+    timed: bool = False  # cut by the clock, not by its size
+
+
+class Progress(NamedTuple):
+    """How far a finite input has been read; `total_bytes` is None when it has no end."""
+
+    read_bytes: int
+    total_bytes: int | None
+
+
+class Source(ABC):
+    """Settings of an input. Subclasses are frozen dataclasses and final."""
+
+    kind: ClassVar[str]  # the word in `kind = "..."`
+    seekable: ClassVar[bool] = True  # False for standard input: at most once, and said so
+
+    @abstractmethod
+    def opened_at(self, positions: Positions | None) -> "Stream":
+        """Open for reading after `positions`, or at the configured start when None.
+
+        Raises `Unreachable` when the input cannot be opened, `SourceChanged` when it
+        is not the one that `positions` speak of.
+        """
+
+    @abstractmethod
+    def identity(self) -> dict[str, Json]:
+        """The settings that may not change once rows are learned: path, codec, parsing."""
+
+
+class Stream(ABC):
+    """An opened source. Used by one thread; `close` may come from another."""
+
+    features: tuple[str, ...]  # names of the columns of `Batch.rows`
+    positions: Positions  # where reading starts, resolved for every partition known now
+
+    @abstractmethod
+    def poll(self, seconds: float) -> Batch | None:
+        """The next batch, or None when none is ready within `seconds` or the end is reached."""
+
+    @property
+    @abstractmethod
+    def ended(self) -> bool:
+        """True once the last batch of a finite input has been handed out."""
+
+    @abstractmethod
+    def limit(self, rows: int) -> None:
+        """Hand out no batch larger than `rows` from now on."""
+
+    @abstractmethod
+    def progress(self) -> Progress:
+        """How far reading has come. Cheap: called after every batch."""
+
+    def commit(self, positions: Positions) -> None:  # noqa: B027 - most sources owe none
+        """Courtesy to the outside after a checkpoint; the checkpoint alone is the truth."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the input. Idempotent."""
+
+
+class Sink(ABC):
+    """An output of tables of rows. One thread uses it; methods come in this order:
+
+    `begin` or `roll_back` once, then `write`s with `barrier`s between them, each
+    followed by `committed` when its checkpoint is durable, and `close` at the end.
+    """
+
+    kind: ClassVar[str]
+    name: str  # identifies the output in checkpoints: its path or topic
+    exactly_once: bool  # False: after a crash rows may come twice
+
+    @abstractmethod
+    def begin(self, incarnation: str, overwrite: bool) -> Json:
+        """First run: check the output is empty (or append, or `overwrite`). Returns its extent.
+
+        Raises `OutputChanged` for a non-empty output that may not be touched and
+        `Unreachable` for one that cannot be opened.
+        """
+
+    @abstractmethod
+    def roll_back(self, extent: Json, number: int, incarnation: str) -> None:
+        """Resume: make the output exactly what checkpoint `number` recorded as `extent`."""
+
+    @abstractmethod
+    def write(self, columns: Columns) -> None:
+        """Take a slice of rows. Raises `SinkFailed` when they cannot be written."""
+
+    @abstractmethod
+    def barrier(self, number: int) -> Json:
+        """Make all rows so far durable; the extent is recorded in checkpoint `number`."""
+
+    @abstractmethod
+    def committed(self, number: int) -> None:
+        """Checkpoint `number` is durable: what waited for it may become visible."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the output without making anything durable or visible. Idempotent."""
