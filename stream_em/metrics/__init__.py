@@ -1,0 +1,1 @@
+"""Metrics: a catalogue as data, and one collector that reads one immutable snapshot."""
