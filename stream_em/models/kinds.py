@@ -123,20 +123,22 @@ def _fitted(value: Any, wanted: Any, where: str) -> Any:
     nested = {kind_of(c): c for option in options for c in _kinds_under(option)}
     if nested and isinstance(value, (str, Mapping)):
         return choose(value, nested, where)
-    if isinstance(value, (list, tuple)):
-        if any((typing.get_origin(option) or option) in (tuple, list) for option in options):
-            return value
-    elif isinstance(value, bool):
-        if bool in options:
-            return value
-    elif isinstance(value, int) and float in options:
-        return value
-    elif any(isinstance(option, type) and isinstance(value, option) for option in options):
+    if _fits(value, options):
         return value
     names = " or ".join(sorted({*nested, *(_name(o) for o in options if o is not type(None))}))
     raise SettingsError(
         f"{where} is {value!r} ({type(value).__name__}), expected {names}; correct the value"
     )
+
+
+def _fits(value: Any, options: tuple[Any, ...]) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any((typing.get_origin(option) or option) in (tuple, list) for option in options)
+    if isinstance(value, bool):
+        return bool in options
+    if isinstance(value, int) and float in options:
+        return True
+    return any(isinstance(option, type) and isinstance(value, option) for option in options)
 
 
 def _options(wanted: Any) -> tuple[Any, ...]:
