@@ -68,7 +68,8 @@ class Forgetting(ABC):
 
 
 def _positive(value: float, name: str) -> None:
-    if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (number and math.isfinite(value) and value > 0):
         raise SettingsError(f"{name} is {value!r}, expected a finite number > 0")
 
 
@@ -187,6 +188,8 @@ class EventTimeHalfLife(Forgetting):
         return Retentions(kept, kept)
 
     def row_weights(self, weights: Array, times: Array | None, latest: float | None) -> Array:
+        if not weights.any():
+            return weights
         if times is None or latest is None:
             raise RowsError(
                 "rows came without event times, which EventTimeHalfLife needs; "

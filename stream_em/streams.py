@@ -177,3 +177,12 @@ class Sink(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the output without making anything durable or visible. Idempotent."""
+
+    def keep(self, extent: Json, number: int, incarnation: str) -> Json:
+        """Resume behind an input that cannot be read again: rows after `extent` may stay.
+
+        Returns the extent reached. An output that cannot tell whole rows from torn
+        ones rolls back.
+        """
+        self.roll_back(extent, number, incarnation)
+        return extent
