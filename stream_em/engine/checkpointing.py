@@ -1,0 +1,113 @@
+"""Checkpoints off the hot path: one thread writes what the learning thread hands it.
+
+First the truth, then the courtesy: outputs durable, then the checkpoint, then what
+waited for it: pending parts become visible, positions are committed, old files go.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from threading import Thread
+from typing import final
+
+from stream_em.checkpoints import Checkpoint
+from stream_em.engine.outputs import Outputs, Ticket
+from stream_em.engine.queues import Bounded
+from stream_em.stores import Store
+from stream_em.streams import Positions
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an attempt to write a checkpoint."""
+
+    checkpoint: Checkpoint
+    name: str | None  # None when it failed
+    seconds: float  # from the barrier until it was durable
+    error: BaseException | None
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    draft: Checkpoint
+    tickets: Mapping[str, Ticket] | None  # None: the draft has its extents already
+    began: float
+
+
+@dataclass(frozen=True)
+class _Close:
+    """The last job."""
+
+
+@final
+class Checkpointer:
+    """The checkpoint thread. At most one attempt is in flight."""
+
+    def __init__(
+        self, store: Store, outputs: Outputs, commit: Callable[[Positions], None], keep: int
+    ) -> None:
+        self._store, self._outputs, self._commit, self._keep = store, outputs, commit, keep
+        self._jobs = Bounded[_Attempt | _Close](2, 1)
+        self._outcomes = Bounded[Outcome](2, 1)
+        self.in_flight = False
+        self._thread = Thread(target=self._work, name="stream-em-checkpoint", daemon=True)
+        self._thread.start()
+
+    def begin(self, draft: Checkpoint) -> None:
+        """Put the barriers and have `draft` written behind them, with their extents."""
+        self.in_flight = True
+        tickets = self._outputs.barrier(draft.number)
+        self._jobs.force(_Attempt(draft, tickets, time.perf_counter()))
+
+    def begin_first(self, draft: Checkpoint) -> None:
+        """Have checkpoint 0 written, which has the extents of outputs just begun."""
+        self.in_flight = True
+        self._jobs.force(_Attempt(draft, None, time.perf_counter()))
+
+    def outcome(self, seconds: float) -> Outcome | None:
+        """What became of the attempt in flight, if that is known within `seconds`."""
+        outcome = self._outcomes.take(seconds)
+        if outcome is not None:
+            self.in_flight = False
+        return outcome
+
+    def close(self, seconds: float) -> None:
+        """End the thread once the attempt in flight is over, waiting up to `seconds`."""
+        self._jobs.force(_Close())
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            log.warning("a checkpoint was still being written after %g s", seconds)
+
+    def _work(self) -> None:
+        while not isinstance(job := self._jobs.take(60.0), _Close):
+            if job is not None:
+                self._outcomes.force(self._attempted(job))
+
+    def _attempted(self, attempt: _Attempt) -> Outcome:
+        checkpoint, tickets = attempt.draft, attempt.tickets
+        try:
+            if tickets is not None:
+                extents = {name: ticket.result() for name, ticket in tickets.items()}
+                checkpoint = replace(checkpoint, extents=extents)
+            name = self._store.save(checkpoint)
+            seconds = time.perf_counter() - attempt.began
+            if tickets is not None:
+                self._outputs.committed(checkpoint.number)
+            self._commit(checkpoint.positions)
+            prune(self._store, self._keep)
+        except BaseException as error:
+            return Outcome(checkpoint, None, time.perf_counter() - attempt.began, error)
+        return Outcome(checkpoint, name, seconds, None)
+
+
+def prune(store: Store, keep: int) -> None:
+    """Delete all but the newest `keep`; what cannot be deleted is tried again next time."""
+    try:
+        superfluous = store.names()[: -max(keep, 2)]
+        if superfluous:
+            store.delete(superfluous)
+    except OSError as error:
+        log.warning("old checkpoints could not be deleted, trying again later: %s", error)

@@ -1,0 +1,130 @@
+"""Records that could not become rows: dead letters, log lines, and when it is too many."""
+
+import base64
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import final
+
+from stream_em.errors import TooManyRejects
+from stream_em.streams import Columns, Rejected
+
+log = logging.getLogger(__name__)
+
+WINDOW = 1_000  # records: the share of rejected ones is judged over the latest so many
+LOG_SECONDS = 10.0
+
+LIKELY = {
+    "decode_error": "another codec, delimiter or encoding than configured, or decimal commas",
+    "schema": "fields of other types than numbers, or decimal commas (decimal = ',')",
+    "missing_feature": "wrong names in `features`, or empty cells (missing_values, missing)",
+    "non_finite": "NaN, inf or numbers beyond 1e100 in the data",
+    "empty": "blank lines or tombstones",
+    "weight": "a wrong `weight` column: weights are finite numbers >= 0",
+    "late": "a wrong `time` column or unit, or an input out of order",
+    "future": "a wrong `time` column or unit (milliseconds taken for seconds)",
+    "too_large": "records without line ends: another format than configured",
+}
+
+
+def dead_letters(rejected: Sequence[Rejected]) -> Columns:
+    """The table that a dead-letter sink writes: one row for each rejected record.
+
+    >>> one = Rejected("a.csv", 0, 12, "schema", "x", "'n/a', expected a number", b"n/a")
+    >>> dead_letters([one])["raw"], dead_letters([one])["raw_encoding"]
+    (['n/a'], ['utf-8'])
+    """
+    raw = [_text(one.raw) for one in rejected]
+    return {
+        "source": [one.source for one in rejected],
+        "partition": [one.partition for one in rejected],
+        "offset": [one.offset for one in rejected],
+        "reason": [one.reason for one in rejected],
+        "field": [one.field for one in rejected],
+        "detail": [one.detail for one in rejected],
+        "time": [None for _ in rejected],
+        "raw": [text for text, _ in raw],
+        "raw_encoding": [encoding for _, encoding in raw],
+    }
+
+
+def _text(raw: bytes) -> tuple[str, str]:
+    try:
+        return raw.decode(), "utf-8"
+    except UnicodeDecodeError:
+        return base64.b64encode(raw).decode("ascii"), "base64"
+
+
+@final
+class Tribunal:
+    """Judges the share of rejected records in a window of at least `WINDOW` recent ones."""
+
+    def __init__(self, max_reject_ratio: float) -> None:
+        self._limit = max_reject_ratio
+        self._batches: deque[tuple[int, tuple[Rejected, ...]]] = deque()
+        self._records = self._rejected = 0  # in the window
+
+    def judge(self, accepted: int, rejected: tuple[Rejected, ...]) -> None:
+        """Take one batch in. Raises `TooManyRejects` when the share passes the limit."""
+        self._batches.append((accepted + len(rejected), rejected))
+        self._records += accepted + len(rejected)
+        self._rejected += len(rejected)
+        while self._records - self._batches[0][0] >= WINDOW:
+            records, gone = self._batches.popleft()
+            self._records -= records
+            self._rejected -= len(gone)
+        if self._records >= WINDOW and self._rejected > self._limit * self._records:
+            raise TooManyRejects(self._verdict())
+
+    def _verdict(self) -> str:
+        first = next(one for _, rejected in self._batches for one in rejected)
+        shown, encoding = _text(first.raw[:200])
+        more = "..." if len(first.raw) > 200 else ""
+        return (
+            f"{self._rejected} of the latest {self._records} records were rejected, more than "
+            f"max_reject_ratio = {self._limit:g} allows. The first: {first.source} "
+            f"partition {first.partition} offset {first.offset}: {first.reason}"
+            f"{f' in field {first.field!r}' if first.field else ''}: {first.detail}; "
+            f"raw ({encoding}): {shown!r}{more}. "
+            f"Likely cause: {LIKELY.get(first.reason, 'another format than configured')}. "
+            "Outputs were cut back to the last checkpoint: correct the settings and start again, "
+            "and these records are read again"
+        )
+
+
+@final
+class RejectLog:
+    """One line for each reason and 10 s, with the number of lines left out."""
+
+    def __init__(self) -> None:
+        self._next: dict[str, float] = {}
+        self._suppressed: dict[str, int] = {}
+
+    def note(self, rejected: Sequence[Rejected]) -> None:
+        """Log what is due among some rejected records."""
+        now = time.monotonic()
+        for one in rejected:
+            if now < self._next.get(one.reason, 0.0):
+                self._suppressed[one.reason] = self._suppressed.get(one.reason, 0) + 1
+                continue
+            self._next[one.reason] = now + LOG_SECONDS
+            self._say(one, self._suppressed.pop(one.reason, 0))
+
+    def close(self) -> None:
+        """Say how many were left out since the last line of each reason."""
+        for reason, count in sorted(self._suppressed.items()):
+            log.warning("rejected %d more records: %s", count, reason)
+        self._suppressed.clear()
+
+    def _say(self, one: Rejected, suppressed: int) -> None:
+        log.warning(
+            "rejected %s partition %d offset %d: %s%s: %s%s",
+            one.source,
+            one.partition,
+            one.offset,
+            one.reason,
+            f" in {one.field}" if one.field else "",
+            one.detail,
+            f" ({suppressed} more not shown)" if suppressed else "",
+        )
