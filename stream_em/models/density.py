@@ -13,9 +13,9 @@ FLOOR = -1e300  # nats; keeps a row that is infinitely far from everything from 
 
 def kernels_in_use() -> Any:
     """The compiled kernels, imported when first needed so that importing the package is cheap."""
-    from stream_em.kernels import plain
+    from stream_em.kernels import compiled
 
-    return plain
+    return compiled
 
 
 def expected(covariance: Covariance, clusters: Clusters, Z: Array) -> Expectation:
