@@ -9,8 +9,8 @@ The letters used everywhere:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, TypeVar, dataclass_transform
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar, dataclass_transform, get_args
 
 import numpy as np
 
@@ -33,25 +33,31 @@ def record(cls: type[T]) -> type[T]:
     >>> a == b, a.at.flags.writeable
     (True, False)
     """
-    setattr(cls, "__post_init__", _seal)
+    arrays = tuple(name for name, kind in cls.__annotations__.items() if _may_be_array(kind))
+
+    def seal(self: Any) -> None:
+        for name in arrays:
+            value = getattr(self, name)
+            if value is not None and value.flags.writeable:
+                view = value.view()
+                view.flags.writeable = False
+                object.__setattr__(self, name, view)
+
+    setattr(cls, "__post_init__", seal)
     setattr(cls, "__eq__", _same)
     setattr(cls, "__hash__", None)
     return dataclass(frozen=True, eq=False, slots=True)(cls)
 
 
-def _seal(self: Any) -> None:
-    for field in fields(self):
-        value = getattr(self, field.name)
-        if isinstance(value, np.ndarray) and value.flags.writeable:
-            view = value.view()
-            view.flags.writeable = False
-            object.__setattr__(self, field.name, view)
+def _may_be_array(kind: Any) -> bool:
+    return kind == Array or Array in get_args(kind)
 
 
 def _same(self: Any, other: object) -> bool:
     if type(self) is not type(other):
         return NotImplemented
-    return all(identical(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+    names: dict[str, Any] = getattr(type(self), "__dataclass_fields__")
+    return all(identical(getattr(self, name), getattr(other, name)) for name in names)
 
 
 def identical(a: Any, b: Any) -> bool:
