@@ -1,0 +1,63 @@
+"""`stream-em run --dry-run`: load, connect, read one batch, decode, one step, report."""
+
+import time
+
+import stream_em as se
+from stream_em.cli.shell import say
+from stream_em.config import Plan
+from stream_em.engine.gate import admitted
+from stream_em.engine.recovery import true_checkpoint
+from stream_em.engine.settings import compare, is_blank
+from stream_em.state import Info
+from stream_em.streams import Batch, Stream
+
+PATIENCE_SECONDS = 10.0  # for the first batch
+
+
+def rehearse(plan: Plan, fresh: bool, accept_source_change: bool) -> None:
+    """Go through the motions of a run up to the first step; lock and write nothing."""
+    found = None if fresh or plan.store is None else true_checkpoint(plan.store)
+    state, positions = se.init(plan.model, plan.engine.seed), None
+    if found is not None:
+        name, checkpoint = found
+        if not is_blank(checkpoint):
+            compare(checkpoint, name, plan.model, plan.source, accept_source_change)
+            state, positions = checkpoint.state, checkpoint.positions
+        say(f"checkpoint   {name}: {state.total_events:,} rows before")
+    stream = plan.source.opened_at(positions)
+    try:
+        say(f"source       {plan.source.kind}: {len(stream.features)} features")
+        batch = _first_batch(stream)
+        if batch is None:
+            say("batch        none came; at the end, or nothing new")
+            return
+        batch = admitted(plan.model, state, batch, tuple(stream.features))
+        _report(batch, se.step(plan.model, state, batch.rows, **_beside(batch))[1])
+    finally:
+        stream.close()
+    say("dry run      all well; nothing was written")
+
+
+def _first_batch(stream: Stream) -> Batch | None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not stream.ended and time.monotonic() < deadline:
+        batch = stream.poll(0.25)
+        if batch is not None:
+            return batch
+    return None
+
+
+def _beside(batch: Batch) -> dict[str, object]:
+    return {"weights": batch.weights, "times": batch.origins.times}
+
+
+def _report(batch: Batch, info: Info) -> None:
+    say(f"batch        {len(batch.rows):,} rows accepted, {len(batch.rejected):,} rejected")
+    for refused in batch.rejected[:3]:
+        place = f"{refused.source} at {refused.offset}"
+        say(f"rejected     {place}: {refused.reason}: {refused.detail}")
+    if not info.events:
+        say("step         rows are held until there are enough to seed from")
+        return
+    per_event = info.objective / info.weight if info.weight else float("nan")
+    say(f"step         {info.events:,} rows assigned, J {per_event:.6g} per event")
