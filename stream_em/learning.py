@@ -12,7 +12,7 @@ import numpy as np
 
 from stream_em import moments
 from stream_em.arrays import Array, as_rows, as_times, as_weights
-from stream_em.errors import RowsError
+from stream_em.errors import RowsError, SettingsError
 from stream_em.forgetting import Arrival, Refusal, Window
 from stream_em.holding import (
     begun,
@@ -34,7 +34,7 @@ def init(model: Model, seed: int = 0) -> State:
     `seed` is a whole number >= 0 that keys every random draw.
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise RowsError(f"seed is {seed!r}, expected a whole number of at least 0")
+        raise SettingsError(f"seed is {seed!r}, expected a whole number of at least 0")
     none = np.zeros(0, dtype=np.int64)
     state = State(
         seed=int(seed),
@@ -164,19 +164,30 @@ def refusals(model: Model, state: State, times: Array | None) -> tuple[Refusal, 
 def _given(model: Model, state: State, n: int, labels: Any, responsibilities: Any) -> Array | None:
     """Given responsibilities (n, K), NaN where unknown; None when nothing is given."""
     K = model.size if state.moments is None else len(state.identity.slots)
-    if responsibilities is not None:
-        given = np.asarray(responsibilities, dtype=np.float64)
-        if given.shape != (n, K):
-            raise RowsError(f"responsibilities came in shape {given.shape}, expected {(n, K)}")
-        known = given[~np.isnan(given).any(axis=1)]
-        if (known < 0).any() or not np.allclose(known.sum(axis=1), 1.0, atol=1e-6):
-            raise RowsError(
-                "given responsibilities must be >= 0 and sum to 1 in each row; "
-                "use rows of NaN where they are unknown"
-            )
-        return np.where(np.isnan(given).any(axis=1, keepdims=True), np.nan, given)
-    if labels is None:
+    if labels is not None and responsibilities is not None:
+        raise RowsError("labels and responsibilities came together; give one of the two")
+    if n == 0 or (labels is None and responsibilities is None):
         return None
+    return _posterior(responsibilities, n, K) if labels is None else _one_hot(labels, n, K)
+
+
+def _posterior(responsibilities: Any, n: int, K: int) -> Array:
+    try:
+        given = np.asarray(responsibilities, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise RowsError(f"responsibilities must be numbers, (n, K) = {n, K} ({error})") from None
+    if given.shape != (n, K):
+        raise RowsError(f"responsibilities came in shape {given.shape}, expected {(n, K)}")
+    known = given[~np.isnan(given).any(axis=1)]
+    if (known < 0).any() or not np.allclose(known.sum(axis=1), 1.0, atol=1e-6):
+        raise RowsError(
+            "given responsibilities must be >= 0 and sum to 1 in each row; "
+            "use rows of NaN where they are unknown"
+        )
+    return np.where(np.isnan(given).any(axis=1, keepdims=True), np.nan, given)
+
+
+def _one_hot(labels: Any, n: int, K: int) -> Array:
     given_labels = np.asarray(labels)
     if given_labels.shape != (n,) or not np.issubdtype(given_labels.dtype, np.integer):
         raise RowsError(f"labels must be {n} whole numbers, rows of means; -1 where unknown")
@@ -289,13 +300,13 @@ def _reported(
 def _held(model: Model, state: State, part: Tally) -> tuple[State, Info]:
     """Hold the rows; seed as soon as there are enough, and learn the rest after that."""
     before = state.held_rows
-    if before + len(part.held) == 0:
+    if len(part.held) == 0:
         return _reported(state, part, 1.0, 0.0, ())
     rows = appended(state.held, part.held)
-    cut = _rows_that_seed(model, rows)
-    state = provisional(model, state, taken(rows, slice(0, cut)), before)
-    if cut == len(rows) and not _enough(model, rows):
-        state = replace(state, held=rows)
+    cut, seeds = _rows_that_seed(model, rows), _enough(model, rows)
+    state = provisional(model, state, taken(rows, slice(0, cut - seeds)), before)
+    if not seeds:
+        state = replace(state, held=rows, time=latest_time(state.time, rows))
         waiting = replace(part, total=0, scores=unknown_scores(0))
         return _reported(state, waiting, 1.0, 0.0, ())
     return _seeded(model, state, taken(rows, slice(0, cut)), taken(rows, slice(cut, None)), part)

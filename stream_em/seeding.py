@@ -38,8 +38,9 @@ class Seeded(NamedTuple):
 
 def seed_clusters(model: Model, material: Material, seed: int, restarts: int) -> Seeded:
     """The best of several seeds; fewer clusters where there are fewer distinct rows."""
+    learned = int(np.count_nonzero(material.weights))
     grown = [
-        _grow(model, material, np.random.default_rng((seed, len(material.Z), restart)))
+        _grow(model, material, np.random.default_rng((seed, learned, restart)))
         for restart in range(restarts)
     ]
     return max(grown, key=lambda pair: pair[0])[1]

@@ -79,7 +79,10 @@ def _divided(sums: Array, step: Array, n0: float, held: Array | None) -> Array:
 
 
 def _shaped(values: Any, shape: tuple[int, ...]) -> Array:
-    array = np.asarray(values, dtype=np.float64)
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.zeros(0)
     if array.shape != shape:
         raise SettingsError(f"initial_covariances came in shape {array.shape}, expected {shape}")
     return array
@@ -165,7 +168,11 @@ class Full(Covariance):
 
 
 def _symmetric_positive(matrices: Array) -> Array:
+    slack = 1e-8 * np.abs(matrices).max(initial=0.0)
+    symmetric = (np.abs(matrices - matrices.swapaxes(-1, -2)) <= slack).all()
     try:
+        if not (symmetric and np.isfinite(matrices).all()):
+            raise np.linalg.LinAlgError
         np.linalg.cholesky(matrices)
     except np.linalg.LinAlgError:
         raise SettingsError(

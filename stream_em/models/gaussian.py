@@ -74,16 +74,19 @@ class GaussianMixture(Model):
             D = len(self.initial_means[0])
             self.covariance.accepted(self.initial_covariances, self.n_components, D, np.ones(D))
         if self.initial_weights is not None:
+            self._check_weights()
+
+    def _check_weights(self) -> None:
+        try:
             weights = np.asarray(self.initial_weights, dtype=np.float64)
-            if (
-                weights.shape != (self.n_components,)
-                or not (weights >= 0).all()
-                or weights.sum() <= 0
-            ):
-                raise SettingsError(
-                    f"initial_weights are {self.initial_weights!r}, expected "
-                    f"{self.n_components} numbers >= 0 with a positive sum"
-                )
+        except (TypeError, ValueError):
+            weights = np.zeros(0)
+        good = weights.shape == (self.n_components,) and np.isfinite(weights).all()
+        if not good or weights.min() < 0 or weights.sum() <= 0:
+            raise SettingsError(
+                f"initial_weights are {self.initial_weights!r}, expected "
+                f"{self.n_components} finite numbers >= 0 with a positive sum"
+            )
 
     @property
     def size(self) -> int:

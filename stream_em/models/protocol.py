@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from stream_em.arrays import Array, record
+from stream_em.arrays import LARGEST, Array, record
 from stream_em.errors import SettingsError
 from stream_em.forgetting import Forgetting
 from stream_em.models.settings import Prior, Seeding, Standardise
@@ -132,8 +132,10 @@ def as_nested(values: object, name: str, size: int | None) -> Nested | None:
         raise SettingsError(
             f"{name} came in shape {array.shape}, expected (K, D) with K = {size} rows of numbers"
         )
-    if not np.isfinite(array).all():
-        raise SettingsError(f"{name} holds values that are not finite; give finite numbers")
+    if not (np.abs(array) <= LARGEST).all():
+        raise SettingsError(
+            f"{name} holds values that are not finite or beyond {LARGEST:g}; give finite numbers"
+        )
     return tuple(tuple(row) for row in array.tolist())
 
 

@@ -9,8 +9,9 @@ from stream_em.errors import SettingsError
 
 def at_least(value: Any, least: float, name: str, whole: bool = False) -> None:
     """Raise `SettingsError` unless `value` is a finite number (a whole one) of at least `least`."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < least or (whole and value != int(value)):
+    kinds = (int,) if whole else (int, float)
+    number = isinstance(value, kinds) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < least:
         what = "a whole number" if whole else "a finite number"
         raise SettingsError(f"{name} is {value!r}, expected {what} of at least {least:g}")
 
