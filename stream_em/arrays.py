@@ -43,7 +43,13 @@ def record(cls: type[T]) -> type[T]:
                 view.flags.writeable = False
                 object.__setattr__(self, name, view)
 
+    def restore(self: Any, state: list[Any]) -> None:
+        for name, value in zip(cls.__annotations__, state, strict=True):
+            object.__setattr__(self, name, value)
+        seal(self)
+
     setattr(cls, "__post_init__", seal)
+    setattr(cls, "__setstate__", restore)  # copies and pickles are as read-only
     setattr(cls, "__eq__", _same)
     setattr(cls, "__hash__", None)
     return dataclass(frozen=True, eq=False, slots=True)(cls)
@@ -117,7 +123,7 @@ def _column_names(data: Any) -> tuple[str, ...] | None:
 
 def _as_matrix(data: Any, width: int | None) -> Array:
     try:
-        values = np.ascontiguousarray(data, dtype=np.float64)
+        values = _as_numbers(data)
     except (TypeError, ValueError) as error:
         raise RowsError(
             f"rows must be numbers in (n, D), but could not be read as such ({error}); "
@@ -130,7 +136,19 @@ def _as_matrix(data: Any, width: int | None) -> Array:
             f"rows came in shape {values.shape}, expected (n, D); "
             "use X.reshape(1, -1) for one row or X.reshape(-1, 1) for one feature"
         )
+    if values.shape[1] == 0 and len(values):
+        raise ShapeMismatch(f"{len(values)} rows came without any feature, expected (n, D), D > 0")
     return values
+
+
+def _as_numbers(data: Any) -> Array:
+    """Values as float64 in C order, masked ones as NaN; `TypeError` for what is no real number."""
+    values = np.asanyarray(data)
+    if values.dtype.kind not in "biufOUS":
+        raise TypeError(f"they are of type {values.dtype}")
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.float64), np.nan)
+    return np.ascontiguousarray(values, dtype=np.float64)
 
 
 def _from_columns(data: Any, names: Sequence[str], wanted: Sequence[str]) -> Array:
@@ -143,7 +161,7 @@ def _from_columns(data: Any, names: Sequence[str], wanted: Sequence[str]) -> Arr
         key = present[name]
         column = data[name] if not isinstance(key, (str, int)) else data[key]
         try:
-            values[:, place] = np.asarray(column, dtype=np.float64)
+            values[:, place] = _as_numbers(column)
         except (TypeError, ValueError) as error:
             raise RowsError(
                 f"column {name!r} is not numeric ({error}); "

@@ -24,7 +24,16 @@ from stream_em.holding import (
 )
 from stream_em.models.protocol import Model, Reading
 from stream_em.moments import DiagonalScatter, Moments, Retentions
-from stream_em.scoring import appended, joined, no_sums, scored, taken, tallied, unknown_scores
+from stream_em.scoring import (
+    appended,
+    given_responsibilities,
+    joined,
+    no_sums,
+    scored,
+    taken,
+    tallied,
+    unknown_scores,
+)
 from stream_em.state import Found, Held, Identity, Info, Scores, State, Tally
 
 
@@ -130,7 +139,7 @@ def tally(
         rows.values,
         as_weights(weights, n),
         as_times(times, n),
-        _given(model, state, n, labels, responsibilities),
+        given_responsibilities(labels, responsibilities, n, _live(model, state)),
     )
     _refuse(model, state, held)
     if state.moments is None:
@@ -141,6 +150,10 @@ def tally(
         latest = latest_time(state.time, held)
         part = tallied(model, start.frame, start.clusters, state.identity, held, latest)
     return replace(part, features=rows.features, ignored_columns=rows.ignored)
+
+
+def _live(model: Model, state: State) -> int:
+    return model.size if state.moments is None else len(state.identity.slots)
 
 
 def _width(state: State) -> int | None:
@@ -159,43 +172,6 @@ def _refuse(model: Model, state: State, held: Held) -> None:
 def refusals(model: Model, state: State, times: Array | None) -> tuple[Refusal, ...]:
     """The rows, by index and reason, that `step` would raise for because of their times (n,)."""
     return model.forgetting.refusals(times, state.time)
-
-
-def _given(model: Model, state: State, n: int, labels: Any, responsibilities: Any) -> Array | None:
-    """Given responsibilities (n, K), NaN where unknown; None when nothing is given."""
-    K = model.size if state.moments is None else len(state.identity.slots)
-    if labels is not None and responsibilities is not None:
-        raise RowsError("labels and responsibilities came together; give one of the two")
-    if n == 0 or (labels is None and responsibilities is None):
-        return None
-    return _posterior(responsibilities, n, K) if labels is None else _one_hot(labels, n, K)
-
-
-def _posterior(responsibilities: Any, n: int, K: int) -> Array:
-    try:
-        given = np.asarray(responsibilities, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise RowsError(f"responsibilities must be numbers, (n, K) = {n, K} ({error})") from None
-    if given.shape != (n, K):
-        raise RowsError(f"responsibilities came in shape {given.shape}, expected {(n, K)}")
-    known = given[~np.isnan(given).any(axis=1)]
-    if (known < 0).any() or not np.allclose(known.sum(axis=1), 1.0, atol=1e-6):
-        raise RowsError(
-            "given responsibilities must be >= 0 and sum to 1 in each row; "
-            "use rows of NaN where they are unknown"
-        )
-    return np.where(np.isnan(given).any(axis=1, keepdims=True), np.nan, given)
-
-
-def _one_hot(labels: Any, n: int, K: int) -> Array:
-    given_labels = np.asarray(labels)
-    if given_labels.shape != (n,) or not np.issubdtype(given_labels.dtype, np.integer):
-        raise RowsError(f"labels must be {n} whole numbers, rows of means; -1 where unknown")
-    if ((given_labels < -1) | (given_labels >= K)).any():
-        raise RowsError(f"labels must lie between -1 (unknown) and {K - 1}")
-    given = (given_labels[:, None] == np.arange(K)).astype(np.float64)
-    given[given_labels < 0] = np.nan
-    return given
 
 
 def _untallied(model: Model, held: Held) -> Tally:

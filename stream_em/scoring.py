@@ -1,9 +1,12 @@
 """Rows under fixed clusters: their scores, their sums, and their tally."""
 
+from typing import Any
+
 import numpy as np
 
 from stream_em import moments
 from stream_em.arrays import Array
+from stream_em.errors import RowsError
 from stream_em.models.density import kernels_in_use
 from stream_em.models.protocol import Clusters, Expectation, Model
 from stream_em.moments import Moments
@@ -134,6 +137,46 @@ def _moments(
         R = (expectation.labels[:, None] == np.arange(K)).astype(np.float64)
     R = np.ascontiguousarray(with_given(R, given))
     return moments.tally(model.scatter, kernels, Z, weights, R, clusters.means)
+
+
+def given_responsibilities(labels: Any, responsibilities: Any, n: int, K: int) -> Array | None:
+    """What is known of n rows as (n, K), NaN where unknown; None when nothing is given.
+
+    Raises `RowsError` for labels (n,) that are no rows of `means` or -1, and for
+    responsibilities that are no distributions.
+    """
+    if labels is not None and responsibilities is not None:
+        raise RowsError("labels and responsibilities came together; give one of the two")
+    if n == 0 or (labels is None and responsibilities is None):
+        return None
+    return _posterior(responsibilities, n, K) if labels is None else _one_hot(labels, n, K)
+
+
+def _posterior(responsibilities: Any, n: int, K: int) -> Array:
+    try:
+        given = np.asarray(responsibilities, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise RowsError(f"responsibilities must be numbers, (n, K) = {n, K} ({error})") from None
+    if given.shape != (n, K):
+        raise RowsError(f"responsibilities came in shape {given.shape}, expected {(n, K)}")
+    known = given[~np.isnan(given).any(axis=1)]
+    if (known < 0).any() or not np.allclose(known.sum(axis=1), 1.0, atol=1e-6):
+        raise RowsError(
+            "given responsibilities must be >= 0 and sum to 1 in each row; "
+            "use rows of NaN where they are unknown"
+        )
+    return np.where(np.isnan(given).any(axis=1, keepdims=True), np.nan, given)
+
+
+def _one_hot(labels: Any, n: int, K: int) -> Array:
+    given_labels = np.asarray(labels)
+    if given_labels.shape != (n,) or not np.issubdtype(given_labels.dtype, np.integer):
+        raise RowsError(f"labels must be {n} whole numbers, rows of means; -1 where unknown")
+    if ((given_labels < -1) | (given_labels >= K)).any():
+        raise RowsError(f"labels must lie between -1 (unknown) and {K - 1}")
+    given = (given_labels[:, None] == np.arange(K)).astype(np.float64)
+    given[given_labels < 0] = np.nan
+    return given
 
 
 def taken(held: Held, rows: slice) -> Held:

@@ -16,6 +16,7 @@ from stream_em_connectors.files import (
     CsvSource,
     JsonLinesSource,
     ParquetSource,
+    chunks,
     inputs,
     text_reader,
 )

@@ -32,6 +32,7 @@ from stream_em_connectors.codecs.values import seconds_or_infinity
 PIECE = 1 << 19  # bytes that pyarrow gives to one of its threads
 REFUSED = (pa.ArrowInvalid, UnicodeDecodeError)
 Verdict = Row | Flaw
+SEVERAL = Flaw("schema", None, "it reads as several records; is a carriage return inside it?")
 
 
 @final
@@ -61,6 +62,8 @@ class CsvCodec:
         raw = blank(len(spans), self._fields)
         block = Block(data, spans, np.arange(len(spans)))
         verdicts: dict[int, Verdict] = dict(_unreadable(block, self._dialect))
+        for place in _stray_returns(block) - verdicts.keys():
+            self._judge(block.chosen(np.array([place])), verdicts)
         if verdicts or not block.dense:
             block = block.chosen(np.delete(block.places, list(verdicts)))
         self._fill(block, raw, verdicts)
@@ -73,6 +76,7 @@ class CsvCodec:
         """The cells of all records of the right width as text, one list for each field."""
         block = Block(data, spans, np.arange(len(spans)))
         unreadable = [place for place, _ in _unreadable(block, self._dialect)]
+        unreadable.extend(_stray_returns(block))
         block = block.chosen(np.delete(block.places, unreadable))
         if not len(block):
             return [[] for _ in self._fields.names]
@@ -159,17 +163,18 @@ class CsvCodec:
         found: dict[int, Verdict] = {}  # by place in the block
         try:
             table = self._table(block, self._plain, _noting(found, block))
-            if table.num_rows + len(found) != len(block):
-                raise pa.ArrowInvalid("expected one record, several came")
+            problem = None if table.num_rows + len(found) == len(block) else SEVERAL
         except REFUSED as error:
-            if len(block) > 1:
-                for piece in block.pieces(2):
-                    self._judge(piece, verdicts)
-                return
-            found = {0: Flaw("decode_error", None, f"no readable CSV record: {error}")}
-        else:
+            problem = Flaw("decode_error", None, f"no readable CSV record: {error}")
+        if problem is None:
             right = [place for place in range(len(block)) if place not in found]
             found.update(zip(right, self._rows(table, block, right), strict=True))
+        elif len(block) == 1:
+            found = {0: problem}
+        else:
+            for piece in block.pieces(2):
+                self._judge(piece, verdicts)
+            return
         verdicts.update((int(block.places[place]), verdict) for place, verdict in found.items())
 
     def _rows(self, table: pa.Table, block: Block, right: list[int]) -> Iterator[Verdict]:
@@ -242,16 +247,15 @@ def _noting(found: dict[int, Verdict], block: Block) -> Callable[[Any], str]:
 
 
 def _blank_line(block: Block, place: int) -> Flaw | None:
-    if block.data[block.spans.starts[place] : block.spans.ends[place]].strip():
+    """The flaw of a record that is blank; a place beyond the block is the parser's own idea."""
+    beyond = place >= len(block)
+    if beyond or block.data[block.spans.starts[place] : block.spans.ends[place]].strip():
         return None
     return Flaw("empty", None, "a blank line came")
 
 
 def _unreadable(block: Block, dialect: Dialect) -> Iterator[tuple[int, Flaw]]:
-    """Records the parser must not see: empty ones, other encodings, stray carriage returns."""
-    if b"\r" in block.data:
-        for place in _stray_returns(block, dialect):
-            yield place, Flaw("schema", None, "a carriage return stands inside the record")
+    """Records the parser must not see: empty ones, and other encodings."""
     if not dialect.is_text(block.data):
         for place, record in enumerate(block.spans.of(block.data)):
             if not dialect.is_text(record):
@@ -261,14 +265,13 @@ def _unreadable(block: Block, dialect: Dialect) -> Iterator[tuple[int, Flaw]]:
         yield place, Flaw("empty", None, "a blank line came")
 
 
-def _stray_returns(block: Block, dialect: Dialect) -> Iterator[int]:
+def _stray_returns(block: Block) -> set[int]:
+    """Records with a carriage return inside, which the parser may take for their end."""
+    if b"\r" not in block.data or not len(block):
+        return set()
     view = np.frombuffer(block.data, dtype=np.uint8)
     returns = np.flatnonzero(view == RETURN)
     stray = returns[view[np.minimum(returns + 1, len(view) - 1)] != NEWLINE]
-    spans, quote = block.spans, dialect.quote.encode()
-    for at in stray.tolist():
-        place = int(np.searchsorted(spans.starts, at, side="right")) - 1
-        if place < 0 or at >= spans.ends[place]:
-            continue
-        if not quote or block.data.count(quote, int(spans.starts[place]), at) % 2 == 0:
-            yield place
+    places = np.searchsorted(block.spans.starts, stray, side="right") - 1
+    inside = (places >= 0) & (stray < block.spans.ends[places])
+    return {int(place) for place in places[inside]}

@@ -4,12 +4,13 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import numpy as np
 
 from stream_em.arrays import Array
 from stream_em.streams import Batch, Json, Origins, Positions, Rejected
+from stream_em_connectors.codecs import Decoded
 
 REJECTED_COST = 100_000  # a batch ends early at so many rejected records (or KiB of them)
 
@@ -77,8 +78,8 @@ def cost(one: Rejected) -> int:
 class Pending:
     """Chunks that wait to be cut into batches. Where the cuts lie depends on the records alone."""
 
-    def __init__(self, width: int) -> None:
-        self._width = width
+    def __init__(self, nothing: Decoded) -> None:
+        self._nothing = nothing  # a run of no rows, for batches that have none
         self._queue: deque[Chunk | Passed] = deque()
         self._row = self._reject = 0  # how much of the first chunk has been handed out
         self._place = 0  # and up to which place
@@ -164,10 +165,11 @@ class Pending:
     def _batch(self, draft: _Draft, timed: bool) -> Batch:
         taken = [one for one in draft.taken if one.last > one.first]
         rows = [chunk.rows[first:last] for chunk, first, last in taken]
+        none = self._nothing
         return Batch(
-            rows=np.concatenate(rows) if rows else np.empty((0, self._width)),
-            weights=_joined([(t.chunk.weights, t) for t in taken]),
-            origins=_origins(taken),
+            rows=np.concatenate(rows) if rows else none.rows,
+            weights=_joined([(t.chunk.weights, t) for t in taken], none.weights),
+            origins=_origins(taken, none),
             rejected=tuple(draft.rejected),
             next_positions=Positions({name: mark() for name, mark in draft.parts.items()}),
             read_bytes=round(draft.read_bytes),
@@ -183,26 +185,24 @@ def _marked(chunk: Chunk, place: int) -> Callable[[], Json]:
     return lambda: chunk.mark(place)
 
 
-def _joined(columns: list[tuple[Array | None, _Taken]]) -> Array | None:
+def _joined(columns: list[tuple[Array | None, _Taken]], nothing: Array | None) -> Array | None:
     parts = [column[t.first : t.last] for column, t in columns if column is not None]
-    return np.concatenate(parts) if parts else None
+    return np.concatenate(parts) if parts else nothing
 
 
-def _origins(taken: list[_Taken]) -> Origins:
+def _origins(taken: list[_Taken], nothing: Decoded) -> Origins:
     sources = tuple(dict.fromkeys(one.chunk.source for one in taken))
     counts = [one.last - one.first for one in taken]
     places = [sources.index(one.chunk.source) for one in taken]
-    keys: list[Any] | None = None
+    keys: list[Json] = []
     for chunk, first, last in taken:
-        if chunk.keys is not None:
-            keys = [] if keys is None else keys
-            keys.extend(chunk.keys[first:last])
-    offsets = _joined([(one.chunk.offsets, one) for one in taken])
+        keys.extend(() if chunk.keys is None else chunk.keys[first:last])
+    offsets = _joined([(one.chunk.offsets, one) for one in taken], nothing.kept)
     return Origins(
         sources=sources,
         source=np.repeat(np.array(places, dtype=np.int32), counts),
         partition=np.zeros(sum(counts), dtype=np.int32),
-        offset=np.empty(0, dtype=np.int64) if offsets is None else offsets.astype(np.int64),
-        keys=None if keys is None else tuple(keys),
-        times=_joined([(one.chunk.times, one) for one in taken]),
+        offset=np.asarray(offsets, dtype=np.int64),
+        keys=None if nothing.keys is None else tuple(keys),
+        times=_joined([(one.chunk.times, one) for one in taken], nothing.times),
     )

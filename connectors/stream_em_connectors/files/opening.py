@@ -38,9 +38,7 @@ def file_stream(
         feed = FollowedFiles(opener, source.path, positions, latest, wait)
     else:
         feed = FiniteFiles(opener, paths, positions, latest)
-    return FileStream(
-        feed, opener.fields.features, source.batch_size, wait if source.follow else None
-    )
+    return FileStream(feed, opener.fields, source.batch_size, wait if source.follow else None)
 
 
 def _standard_input(
@@ -54,4 +52,4 @@ def _standard_input(
     fields = Fields(tuple(features), source.weight, source.time, source.key)
     feed = StandardInput(text, fields, first, positions)
     patience = source.max_wait_ms / 1000 if source.follow else None
-    return FileStream(feed, fields.features, source.batch_size, patience)
+    return FileStream(feed, fields, source.batch_size, patience)

@@ -35,6 +35,7 @@ class _Long(NamedTuple):
     begin: int
     length: int
     raw: bytes
+    last: bytes  # its last byte so far
 
 
 @final
@@ -86,7 +87,7 @@ class RecordCutter:
             return at
         if data.find(b"\n", at) >= 0:
             return self._refuse(data, at, base, out)
-        self._long = _Long(base + at, left, data[at : at + RAW_BYTES])
+        self._long = _Long(base + at, left, data[at : at + RAW_BYTES], data[-1:])
         return len(data)
 
     def _refuse(self, data: bytes, at: int, base: int, out: list[Refused]) -> int:
@@ -110,11 +111,12 @@ class RecordCutter:
         length = self._long.length + end
         raw = self._long.raw + data[: min(end, max(0, RAW_BYTES - len(self._long.raw)))]
         if newline < 0 and not final:
-            self._long = self._long._replace(length=length, raw=raw)
+            last = data[-1:] or self._long.last
+            self._long = self._long._replace(length=length, raw=raw, last=last)
             return after
-        if length <= RAW_BYTES:
-            raw = raw.removesuffix(b"\r")
-        length -= data.endswith(b"\r", 0, end)
+        if (data[:end] or self._long.last).endswith(b"\r"):
+            length -= 1
+            raw = raw[:length]
         out.append(Refused(self._long.begin, base + after, self._too_long(length), raw))
         self._long = None
         return after

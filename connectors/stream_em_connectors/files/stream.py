@@ -5,6 +5,8 @@ from typing import final
 
 from stream_em.errors import StreamEmError
 from stream_em.streams import Batch, Progress, Stream
+from stream_em_connectors.codecs import Fields
+from stream_em_connectors.codecs.table import blank, settled
 from stream_em_connectors.files.chunks import Pending
 from stream_em_connectors.files.feeds import Feed
 
@@ -17,13 +19,11 @@ class FileStream(Stream):
     waited so long. A failure of the input is raised when all before it is handed out.
     """
 
-    def __init__(
-        self, feed: Feed, features: tuple[str, ...], batch_size: int, patience: float | None
-    ) -> None:
-        self.features = features
+    def __init__(self, feed: Feed, fields: Fields, batch_size: int, patience: float | None) -> None:
+        self.features = fields.features
         self.positions = feed.positions
         self._feed, self._size, self._patience = feed, batch_size, patience
-        self._pending = Pending(len(features))
+        self._pending = Pending(settled(blank(0, fields), {}))
         self._failure: StreamEmError | None = None
         self._since = 0.0  # when the first pending record came
         self._closed = False
