@@ -162,3 +162,32 @@ def test_quotes_inside_unquoted_cells_mean_nothing(lines: list[str]) -> None:
     whole = [list(csv.reader([one.decode()])) for one in found.of(data)]
     assert [cells[0] if cells else [] for cells in whole] == expected[: len(whole)]
     assert len(expected) - len(whole) in (0, 1)  # a quote that is never closed
+
+
+USUAL = ["1", "2.5", " 4 ", "+5", "", "NA", "abc", '"6"', "inf", "1e200"]
+ODD = ['"a\nb"', '5" x', '"x"y', '"', '""', "é", "\udcff", "1\r", "\r", "   "]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(USUAL + ODD), min_size=1, max_size=4), max_size=8),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from([12, 1000]),
+    st.sampled_from([1, 7, 33]),
+)
+def test_a_record_is_the_same_wherever_blocks_end(
+    tmp_path_factory: pytest.TempPathFactory,
+    table: list[list[str]],
+    end: str,
+    limit: int,
+    block: int,
+) -> None:
+    text = end.join(["x,y,k", *(",".join(cells) for cells in table)])
+    folder = tmp_path_factory.mktemp("fuzz")
+    data = text.encode(errors="surrogateescape")
+    source = csv_of(folder, data, key="k", batch_size=3, max_record_bytes=limit)
+    whole = [(b.rows.tolist(), b.origins.keys, b.rejected) for b in polled(source)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_reader, "BLOCK", block)
+        cut = [(b.rows.tolist(), b.origins.keys, b.rejected) for b in polled(source)]
+    assert cut == whole
