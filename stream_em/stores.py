@@ -52,6 +52,10 @@ class Store(ABC):
         """The checkpoint of that name. Raises `CheckpointDamaged` when missing or not whole."""
 
     @abstractmethod
+    def size(self, name: str) -> int:
+        """Bytes that a kept checkpoint takes. Raises `OSError` when it is gone."""
+
+    @abstractmethod
     def delete(self, names: Iterable[str]) -> None:
         """Forget checkpoints; names that are gone already are passed over."""
 
@@ -105,6 +109,10 @@ class DirectoryStore(Store):
     def names(self) -> tuple[str, ...]:
         """Names of the files, by number."""
         return tuple(sorted(self._listing(_NAME), key=_order))
+
+    def size(self, name: str) -> int:
+        """Bytes of the file."""
+        return (self._path / name).stat().st_size
 
     def load(self, name: str) -> Checkpoint:
         """Read one file and check it whole."""

@@ -55,6 +55,7 @@ class Rejected(NamedTuple):
     field: str | None  # the offending field, where one is to blame
     detail: str  # for people: what came, what was expected
     raw: bytes  # the record as it came
+    time: float | None = None  # event time in seconds, where it could be read
 
 
 @record

@@ -542,6 +542,9 @@ class FullStore(Store):
     def names(self) -> tuple[str, ...]:
         return self.inner.names()
 
+    def size(self, name: str) -> int:
+        return self.inner.size(name)
+
     def load(self, name: str) -> Checkpoint:
         return self.inner.load(name)
 

@@ -27,6 +27,7 @@ class Outcome:
     checkpoint: Checkpoint
     name: str | None  # None when it failed
     seconds: float  # from the barrier until it was durable
+    size: int | None  # bytes; None when it failed
     error: BaseException | None
 
 
@@ -94,13 +95,15 @@ class Checkpointer:
                 checkpoint = replace(checkpoint, extents=extents)
             name = self._store.save(checkpoint)
             seconds = time.perf_counter() - attempt.began
+            size = self._store.size(name)
             if tickets is not None:
                 self._outputs.committed(checkpoint.number)
             self._commit(checkpoint.positions)
             prune(self._store, self._keep)
         except BaseException as error:
-            return Outcome(checkpoint, None, time.perf_counter() - attempt.began, error)
-        return Outcome(checkpoint, name, seconds, None)
+            seconds = time.perf_counter() - attempt.began
+            return Outcome(checkpoint, None, seconds, None, error)
+        return Outcome(checkpoint, name, seconds, size, None)
 
 
 def prune(store: Store, keep: int) -> None:

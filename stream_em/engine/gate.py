@@ -76,7 +76,13 @@ def _rejected(batch: Batch, refusal: Refusal, features: tuple[str, ...]) -> Reje
         field=field,
         detail=detail,
         raw=_raw(batch, row, features),
+        time=_time(batch, row),
     )
+
+
+def _time(batch: Batch, row: int) -> float | None:
+    times = batch.origins.times
+    return float(times[row]) if times is not None and np.isfinite(times[row]) else None
 
 
 def _raw(batch: Batch, row: int, features: tuple[str, ...]) -> bytes:

@@ -43,7 +43,7 @@ def dead_letters(rejected: Sequence[Rejected]) -> Columns:
         "reason": [one.reason for one in rejected],
         "field": [one.field for one in rejected],
         "detail": [one.detail for one in rejected],
-        "time": [None for _ in rejected],
+        "time": [one.time for one in rejected],
         "raw": [text for text, _ in raw],
         "raw_encoding": [encoding for _, encoding in raw],
     }

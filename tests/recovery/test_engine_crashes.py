@@ -85,6 +85,9 @@ class DyingStore(Store):
     def names(self) -> tuple[str, ...]:
         return self.inner.names()
 
+    def size(self, name: str) -> int:
+        return self.inner.size(name)
+
     def load(self, name: str) -> Checkpoint:
         return self.fuse.around("load", lambda: self.inner.load(name))
 

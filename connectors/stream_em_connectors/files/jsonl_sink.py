@@ -6,6 +6,7 @@ import stat
 import zlib
 from abc import ABC, abstractmethod
 from contextlib import suppress
+from os import PathLike, fspath
 from typing import ClassVar, final
 
 from stream_em.errors import OutputChanged, SinkFailed, Unreachable
@@ -112,8 +113,10 @@ class JsonLinesSink(Sink):
 
     kind: ClassVar[str] = "jsonl"
 
-    def __init__(self, path: str, append: bool = False, delivery: str = "exactly-once") -> None:
-        self.name = self.path = path
+    def __init__(
+        self, path: str | PathLike[str], append: bool = False, delivery: str = "exactly-once"
+    ) -> None:
+        self.name = self.path = fspath(path)
         self.append = append
         self.exactly_once = promised(delivery)
         self._handle: int | None = None

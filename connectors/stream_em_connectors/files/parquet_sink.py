@@ -9,6 +9,7 @@ import os
 import re
 from contextlib import suppress
 from itertools import count
+from os import PathLike, fspath
 from pathlib import Path
 from typing import ClassVar, NamedTuple, final
 
@@ -46,8 +47,10 @@ class ParquetSink(Sink):
 
     kind: ClassVar[str] = "parquet"
 
-    def __init__(self, path: str, append: bool = False, delivery: str = "exactly-once") -> None:
-        self.name = self.path = path
+    def __init__(
+        self, path: str | PathLike[str], append: bool = False, delivery: str = "exactly-once"
+    ) -> None:
+        self.name = self.path = fspath(path)
         self.append = append
         self.exactly_once = promised(delivery)
         self._folder = Path(path)
