@@ -74,6 +74,8 @@ def test_full_batch_steps_are_scikit_learns_em(kind, seed):
         initial_means=means,
         initial_covariances=covariances,
         initial_weights=pi,
+        restructuring=None,
+        background=None,
     )
     state = se.init(model)
     for iterations in range(1, 8):

@@ -11,6 +11,7 @@ import stream_em as se
 
 SHAPES = [se.Full(), se.Tied(), se.Diagonal(), se.Spherical()]
 NAMES = [shape.kind for shape in SHAPES]
+CLASSICAL = {"restructuring": None, "background": None}  # plain Lloyd and EM
 each_shape = pytest.mark.parametrize("shape", SHAPES, ids=NAMES)
 
 
@@ -116,6 +117,7 @@ def test_full_batches_are_em_iterations(shape, weighted):
         initial_means=means,
         initial_covariances=start,
         initial_weights=pi,
+        **CLASSICAL,
     )
     state, matrices = se.init(model), as_matrices(shape, start, K, D)
     for _ in range(6):
@@ -139,6 +141,7 @@ def test_an_empty_cluster_keeps_its_mean_and_covariance():
         initial_covariances=[np.eye(2)] * 2,
         prior=None,
         forgetting=se.KeepNothing(),
+        **CLASSICAL,
     )
     for model in (hard, soft):
         state, _ = se.step(model, se.init(model), X)
@@ -175,9 +178,8 @@ def penalty(found, prior_covariance, n0, a0, shape):
 def test_batch_em_is_monotone(shape, seed):
     """P12: ℓ without a prior never falls by more than 1e-9 |ℓ|."""
     X, means = overlapping(seed=seed)
-    model = se.GaussianMixture(
-        3, covariance=shape, prior=None, forgetting=se.KeepNothing(), initial_means=means
-    )
+    common = {"forgetting": se.KeepNothing(), "initial_means": means, **CLASSICAL}
+    model = se.GaussianMixture(3, covariance=shape, prior=None, **common)
     state, path = se.init(model), []
     for _ in range(60):
         state, info = se.step(model, state, X)
@@ -192,9 +194,8 @@ def test_penalised_em_is_monotone(shape, prior):
     """P12 with the prior, v fixed by repeating the same rows."""
     X, means = overlapping(seed=2)
     K, D = means.shape
-    model = se.GaussianMixture(
-        K, covariance=shape, prior=prior, forgetting=se.KeepNothing(), initial_means=means
-    )
+    common = {"forgetting": se.KeepNothing(), "initial_means": means, **CLASSICAL}
+    model = se.GaussianMixture(K, covariance=shape, prior=prior, **common)
     spread = prior.scale * K ** (-2 / D) * X.var(axis=0)
     state, _ = se.step(model, se.init(model), X)
     path = []
@@ -213,7 +214,7 @@ def test_an_additive_regulariser_is_not_monotone():
     """P12, negative control: 1e-4 on the diagonal of data × 1e-2 loses more than a nat."""
     X, means = overlapping(seed=0)
     X, means = X * 1e-2, means * 1e-2
-    common = {"prior": None, "forgetting": se.KeepNothing()}
+    common = {"prior": None, "forgetting": se.KeepNothing(), **CLASSICAL}
     model = se.GaussianMixture(3, initial_means=means, **common)
     state = se.init(model)
     for _ in range(30):
@@ -239,9 +240,8 @@ def test_the_penalised_m_step_is_the_formula(shape):
     X, means = overlapping()
     K, D = means.shape
     prior = se.Prior(rows=5, scale=0.7, weight=2)
-    model = se.GaussianMixture(
-        K, covariance=shape, prior=prior, forgetting=se.KeepNothing(), initial_means=means
-    )
+    common = {"forgetting": se.KeepNothing(), "initial_means": means, **CLASSICAL}
+    model = se.GaussianMixture(K, covariance=shape, prior=prior, **common)
     R = np.random.default_rng(0).dirichlet(np.ones(K), size=len(X))
     state, _ = se.step(model, se.init(model), X, responsibilities=R)
     found, N = se.clusters(model, state), R.sum(axis=0)
