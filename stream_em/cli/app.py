@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from stream_em.cli import check, config, demo, health, init, inspect, run, score
+from stream_em.cli import check, config, demo, health, init, inspect, replay, run, score
 from stream_em.cli.shell import shell
 
 
@@ -24,6 +24,7 @@ def _show_version(context: click.Context, parameter: click.Parameter, value: boo
 @click.group(
     commands=[
         run.command,
+        replay.command,
         demo.command,
         check.command,
         init.command,

@@ -104,6 +104,7 @@ def _run(plan: Plan, options: Options, stop: Stop, meter: Meter, watch: Watch | 
         schedule=plan.schedule,
         seed=plan.engine.seed,
         dead_letters=plan.dead_letters,
+        changes=plan.changes,
         max_events=options.max_events,
         fresh=options.fresh,
         overwrite=options.overwrite,
@@ -122,7 +123,10 @@ def _interval(plan: Plan) -> float | None:
 
 def _refuse_mixture(plan: Plan, options: Options) -> None:
     """stdout is for one kind of data."""
-    if options.summary_json == "-" and any(sink.kind == "stdout" for sink in plan.sinks):
+    outputs = (*plan.sinks, plan.dead_letters, plan.changes)
+    if options.summary_json == "-" and any(
+        sink is not None and sink.kind == "stdout" for sink in outputs
+    ):
         raise SettingsError(
             "--summary-json - and a sink of kind stdout would mix on standard output; "
             "give the summary a path"
@@ -152,6 +156,7 @@ def _served(plan: Plan, meter: Meter) -> Iterator[None]:
         serving = server.serve(meter, plan.http.address)
     except Unreachable as error:
         if plan.http_given:
+            _refuse_second(plan)
             raise
         log.warning("no metrics are served: %s", error)
         yield
@@ -160,6 +165,13 @@ def _served(plan: Plan, meter: Meter) -> Iterator[None]:
         yield
     finally:
         serving.close()
+
+
+def _refuse_second(plan: Plan) -> None:
+    """Raises `Locked` where the port is taken because another engine holds the checkpoints."""
+    if plan.store is not None:
+        with plan.store.lock():
+            pass
 
 
 def tell(summary: Summary, path: str | None) -> None:

@@ -1,7 +1,6 @@
 """`stream-em score`: rows in, assignments out; nothing is learned and no lock is taken."""
 
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,38 +33,13 @@ def command(
 
     Writes one JSON line for each row to stdout, as `run` would.
     """
+    from stream_em.cli.inputs import source_of
     from stream_em.cli.saved import saved
 
     if file is None and config is None:
         raise click.UsageError("nothing to score; give a FILE, or -c CONFIG to read its source")
     found = saved(checkpoint)
-    if config is not None:
-        source = _configured(config, file, settings)
-    else:
-        assert file is not None
-        source = _sniffed(file, found)
-    _score(found, source)
-
-
-def _configured(config: Path, file: Path | None, settings: tuple[str, ...]) -> "Source":
-    from stream_em.config import load
-    from stream_em.config.layers import Override
-
-    flags = [] if file is None else [Override(("source", "path"), str(file), "FILE")]
-    return load(config, settings, os.environ, flags).source
-
-
-def _sniffed(file: Path, found: "Saved") -> "Source":
-    from stream_em.cli.sniff import sniff
-    from stream_em.models.kinds import call
-    from stream_em.registry import resolve
-
-    looks = sniff(file)
-    known = found.checkpoint.state.features
-    features = looks.named("feature") if known is None else list(known)
-    table = {"path": str(file), **looks.settings, "features": features}
-    source: Source = call(resolve("sources", looks.kind), table, "source")
-    return source
+    _score(found, source_of(found, file, config, settings))
 
 
 def _score(found: "Saved", source: "Source") -> None:

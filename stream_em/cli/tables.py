@@ -3,9 +3,11 @@
 import reprlib
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from stream_em.arrays import Array
+from stream_em.background import background_share
+from stream_em.state import State
 
 SHOWN = 6  # features of a mean that fit on a line
 
@@ -45,6 +47,41 @@ def cluster_table(found: Any, features: Sequence[str] | None) -> str:
         for k in heaviest
     ]
     return aligned(header, rows)
+
+
+class Beside(NamedTuple):
+    """What a model holds beside its clusters."""
+
+    rows_set_aside: int | None  # waiting for a cluster; None without restructuring
+    background_share: float | None  # None without a background
+    slots_free: int  # of the clusters asked for
+    averaged: bool  # whether averaged statistics are kept as a second model
+
+    def in_words(self) -> str:
+        """For people, in one line.
+
+        >>> Beside(12, 0.05, 1, True).in_words()
+        '12 rows set aside, background 5.00 %, 1 slot free, averaged statistics kept'
+        """
+        words = [] if self.rows_set_aside is None else [f"{self.rows_set_aside:,} rows set aside"]
+        if self.background_share is not None:
+            words.append(f"background {self.background_share:.2%}".replace("%", " %"))
+        words.append(f"{self.slots_free} slot{'s' * (self.slots_free != 1)} free")
+        return ", ".join([*words, *(["averaged statistics kept"] * self.averaged)])
+
+
+def set_aside(model: Any, state: State) -> Beside:
+    """What a state holds beside its clusters."""
+    aside, uniform, held = state.quarantine, state.background, state.moments
+    share = None
+    if model.background is not None and uniform is not None and held is not None:
+        share = background_share(model.background, uniform, float(held.step.sum()))
+    return Beside(
+        rows_set_aside=None if aside is None else len(aside),
+        background_share=share,
+        slots_free=max(0, model.size - len(state.identity.slots)),
+        averaged=state.averaged is not None,
+    )
 
 
 def _mean(mean: Array) -> list[str]:

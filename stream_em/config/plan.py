@@ -20,8 +20,10 @@ from stream_em.config.layers import (
     plain,
 )
 from stream_em.config.masks import without_secrets
+from stream_em.config.missing import missing_agreed
 from stream_em.config.settings import EngineSettings, HttpSettings, MetricsSettings
 from stream_em.engine import Schedule, conflicts
+from stream_em.engine.gate import check_missing
 from stream_em.errors import SettingsError
 from stream_em.models.kinds import call, construct, hint
 from stream_em.registry import resolve
@@ -34,13 +36,14 @@ SECTIONS = (
     "model",
     "sinks",
     "dead_letters",
+    "changes",
     "checkpoints",
     "http",
     "metrics",
 )
 #: Sections that may be written short: as a bare kind, or as a list of such.
 SHORT: Mapping[str, type] = MappingProxyType(
-    {"source": str, "model": str, "dead_letters": str, "sinks": list}
+    {"source": str, "model": str, "dead_letters": str, "changes": str, "sinks": list}
 )
 SCHEDULE = tuple(field.name for field in fields(Schedule))
 
@@ -54,6 +57,7 @@ class Plan:
     model: Any
     sinks: tuple[Sink, ...]
     dead_letters: Sink | None
+    changes: Sink | None
     store: Store | None  # None: nothing is saved
     schedule: Schedule
     http: HttpSettings
@@ -109,7 +113,7 @@ def merged(
     engine = tree.setdefault("engine", {})
     if isinstance(engine, dict):
         engine.setdefault("name", Leaf(Path(path).stem, "default (the file's stem)"))
-    return tree
+    return missing_agreed(tree)
 
 
 def examine(tree: Tree) -> Examination:
@@ -124,13 +128,17 @@ def _planned(desk: "_Desk") -> Plan | None:
     engine = desk.settings("engine", EngineSettings)
     source = desk.required("source", "sources")
     model = desk.tried("model", lambda: construct("model", desk.table("model")))
+    if source is not None and model is not None:
+        desk.tried("source", lambda: check_missing(source, model))
     sinks = desk.sinks()
     dead = desk.chosen("dead_letters", "sinks") if "dead_letters" in desk.tree else None
+    changes = desk.chosen("changes", "sinks") if "changes" in desk.tree else None
     store, schedule = desk.checkpoints()
     http = desk.settings("http", HttpSettings)
     metrics = desk.settings("metrics", MetricsSettings)
     if source is not None:
-        for conflict in desk.tried("sinks", lambda: conflicts(source, sinks, dead)) or ():
+        found = desk.tried("sinks", lambda: conflicts(source, sinks, dead, changes))
+        for conflict in found or ():
             desk.note("error", str(conflict), "sinks")
     if desk.failed:
         return None
@@ -139,7 +147,7 @@ def _planned(desk: "_Desk") -> Plan | None:
     if not sinks:
         desk.note("warning", "no [[sinks]]: the model learns, and no assignment is written")
     given = "http" in desk.tree
-    return Plan(engine, source, model, sinks, dead, store, schedule, http, given, metrics)
+    return Plan(engine, source, model, sinks, dead, changes, store, schedule, http, given, metrics)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ def _effective(tree: Tree, plan: Plan) -> Iterator[tuple[str, Path, dict[str, An
         yield "[[sinks]]", *at(("sinks", str(i)), sink)
     if plan.dead_letters is not None:
         yield "[dead_letters]", *at(("dead_letters",), plan.dead_letters)
+    if plan.changes is not None:
+        yield "[changes]", *at(("changes",), plan.changes)
     if plan.store is not None:
         yield "[checkpoints]", *at(("checkpoints",), plan.store, plan.schedule)
     yield "[http]", *at(("http",), plan.http)

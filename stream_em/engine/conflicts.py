@@ -9,13 +9,16 @@ from stream_em.streams import Sink, Source
 
 
 def conflicts(
-    source: Source, sinks: Sequence[Sink], dead_letters: Sink | None = None
+    source: Source,
+    sinks: Sequence[Sink],
+    dead_letters: Sink | None = None,
+    changes: Sink | None = None,
 ) -> tuple[str, ...]:
     """What is wrong between the input and the outputs of a run; empty when nothing is.
 
     Two equal outputs, and an output inside the source's own glob.
     """
-    outputs = [*sinks, *([dead_letters] if dead_letters is not None else [])]
+    outputs = [*sinks, *(sink for sink in (dead_letters, changes) if sink is not None)]
     found: list[str] = []
     for place, later in enumerate(outputs):
         for earlier in outputs[:place]:

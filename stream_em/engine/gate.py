@@ -8,28 +8,39 @@ import numpy as np
 
 from stream_em.arrays import LARGEST, Array
 from stream_em.engine.pending import chosen, source_names
-from stream_em.learning import refusals
+from stream_em.errors import SettingsError
+from stream_em.intake import refusals
 from stream_em.models.protocol import Model
 from stream_em.state import State
-from stream_em.streams import Batch, Rejected
+from stream_em.streams import Batch, Rejected, Source
 
 Refusal = tuple[int, str, str | None, str]  # row, reason, field, detail
+
+
+def check_missing(source: Source, model: Model) -> None:
+    """Raise `SettingsError` where a source lets missing values through to a model without them."""
+    if getattr(source, "missing", None) == "learn" and model.missing is None:
+        raise SettingsError(
+            f'source.missing is "learn", but model {model.kind} does not learn rows with missing '
+            'values; give the model missing = "learn" (missing=Learn()) if it has it, or the '
+            'source missing = "reject"'
+        )
 
 
 def admitted(model: Model, state: State, batch: Batch, features: tuple[str, ...]) -> Batch:
     """The batch without rows that the model must not be given; they join the rejected.
 
-    Unusable numbers, unusable weights, and what `learning.refusals` names, such as
-    event times from the future. One bad row is never the end of a run.
+    Unusable numbers (NaN unless the model learns missing values), unusable weights, and
+    what `learning.refusals` names, such as event times from the future. One bad row is
+    never the end of a run.
     """
-    batch = _without(batch, _unusable(batch, features), features)
-    times = batch.origins.times
-    if times is None:
-        return batch
-    ahead: list[Refusal] = [
-        (row, why, None, what) for row, why, what in refusals(model, state, times)
+    missing = model.missing is not None
+    batch = _without(batch, _unusable(batch, features, missing), features)
+    unfit: list[Refusal] = [
+        (row, why, None, what)
+        for row, why, what in refusals(model, state, batch.origins.times, batch.rows)
     ]
-    return _without(batch, ahead, features)
+    return _without(batch, unfit, features)
 
 
 def _without(batch: Batch, found: list[Refusal], features: tuple[str, ...]) -> Batch:
@@ -48,9 +59,10 @@ def _without(batch: Batch, found: list[Refusal], features: tuple[str, ...]) -> B
     )
 
 
-def _unusable(batch: Batch, features: tuple[str, ...]) -> list[Refusal]:
+def _unusable(batch: Batch, features: tuple[str, ...], missing: bool) -> list[Refusal]:
     found: list[Refusal] = []
-    bad = ~(np.abs(batch.rows) <= LARGEST)  # NaN and infinities too
+    size = np.abs(batch.rows)
+    bad = size > LARGEST if missing else ~(size <= LARGEST)  # infinities, and NaN if not missing
     if bad.any():
         for row in np.flatnonzero(bad.any(axis=1)).tolist():
             name = features[int(np.argmax(bad[row]))]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import final
 
 from stream_em.checkpoints import Checkpoint, versions
+from stream_em.engine.changes import change_columns, log_changes
 from stream_em.engine.drain import Drain
 from stream_em.engine.gate import admitted
 from stream_em.engine.ingest import Ended, Fetched, Ingest
@@ -21,9 +22,10 @@ from stream_em.engine.saving import Saving
 from stream_em.engine.settings import remembered
 from stream_em.engine.summary import Summary, Totals
 from stream_em.errors import RunFailed
-from stream_em.learning import clusters, finish, learn, tally
+from stream_em.learning import finish, learn, tally
 from stream_em.metrics.meter import Meter
 from stream_em.metrics.snapshot import Snapshot
+from stream_em.reading import clusters
 from stream_em.state import Info
 from stream_em.streams import Batch, Origins
 
@@ -148,6 +150,7 @@ class Loop:
         info = self._learned(batch, watch)
         scored = self._emit(joined(self._pending, batch.origins), info)
         self._bury(batch)
+        self._tell(info)
         watch.lap("publish")
         self._positions = self._positions.advanced(batch.next_positions)
         self._totals.note(len(batch.rows), len(batch.rejected), info)
@@ -199,6 +202,12 @@ class Loop:
         else:
             self._reject_log.note(batch.rejected)
 
+    def _tell(self, info: Info) -> None:
+        """What became of clusters, to the log and to the sink of changes."""
+        if info.changes:
+            log_changes(info.changes)
+            self._parts.outputs.write_changes(change_columns(info.changes))
+
     def _finish(self) -> None:
         """The end of everything: rows still held seed the clusters and are written."""
         before = self._state
@@ -206,6 +215,7 @@ class Loop:
         if self._state == before:
             return
         scored = None if self._pending is None else self._emit(self._pending, info)
+        self._tell(info)
         self._parts.saving.note(0)
         self._count(info, None, scored, {})
 

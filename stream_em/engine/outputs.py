@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Event, Thread
@@ -108,16 +108,31 @@ def _translated(sink: Sink, error: BaseException) -> BaseException:
     return failed
 
 
+@dataclass(frozen=True)
+class Outlets:
+    """The sinks of a run, by what they take."""
+
+    rows: tuple[Sink, ...]
+    dead_letters: Sink | None  # rejected records
+    changes: Sink | None  # what became of clusters
+
+    @property
+    def all(self) -> tuple[Sink, ...]:
+        """Every one of them, those of output rows first."""
+        beside = (self.dead_letters, self.changes)
+        return (*self.rows, *(sink for sink in beside if sink is not None))
+
+
 @final
 class Outputs:
-    """All sinks and the dead letters, fed in slices of `slice_rows`."""
+    """All sinks of a run, fed in slices of `slice_rows`."""
 
-    def __init__(
-        self, sinks: Sequence[Sink], dead_letters: Sink | None, slice_rows: int, drain: Drain
-    ) -> None:
-        self._sinks = [Writer(sink) for sink in sinks]
-        self._dead = None if dead_letters is None else Writer(dead_letters)
-        self._all = [*self._sinks, *([self._dead] if self._dead else [])]
+    def __init__(self, outlets: Outlets, slice_rows: int, drain: Drain) -> None:
+        self._sinks = [Writer(sink) for sink in outlets.rows]
+        self._dead = None if outlets.dead_letters is None else Writer(outlets.dead_letters)
+        self._changes = None if outlets.changes is None else Writer(outlets.changes)
+        beside = (self._dead, self._changes)
+        self._all = [*self._sinks, *(writer for writer in beside if writer is not None)]
         self._slice_rows, self._drain = slice_rows, drain
         self.blocked_seconds = 0.0  # spent waiting for room, ever
 
@@ -144,9 +159,16 @@ class Outputs:
 
     def write_dead(self, columns: Columns) -> None:
         """Give dead letters to their sink."""
-        if self._dead is not None:
+        self._write_beside(self._dead, columns)
+
+    def write_changes(self, columns: Columns) -> None:
+        """Give changes of clusters to their sink, if there is one."""
+        self._write_beside(self._changes, columns)
+
+    def _write_beside(self, writer: Writer | None, columns: Columns) -> None:
+        if writer is not None:
             for piece in slices(columns, self._slice_rows):
-                self._put(self._dead, piece)
+                self._put(writer, piece)
 
     def _put(self, writer: Writer, columns: Columns) -> None:
         rows = len(next(iter(columns.values())))

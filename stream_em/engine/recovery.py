@@ -28,7 +28,7 @@ class Setup:
 
     source: Source
     model: Model
-    sinks: tuple[Sink, ...]  # the dead letters' last
+    sinks: tuple[Sink, ...]  # all of them: dead letters and changes, too
     store: Store | None
     seed: int
     incarnation: str

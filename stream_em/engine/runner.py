@@ -9,9 +9,10 @@ from contextlib import nullcontext, suppress
 from stream_em.engine.checkpointing import Checkpointer
 from stream_em.engine.conflicts import conflicts
 from stream_em.engine.drain import Drain, StopRequest
+from stream_em.engine.gate import check_missing
 from stream_em.engine.ingest import Ingest
 from stream_em.engine.loop import Loop, Parts
-from stream_em.engine.outputs import Outputs
+from stream_em.engine.outputs import Outlets, Outputs
 from stream_em.engine.recovery import Setup, Start, started
 from stream_em.engine.saving import InStore, Saving, Unsaved
 from stream_em.engine.schedule import Schedule
@@ -47,6 +48,7 @@ def run(
     schedule: Schedule = DEFAULT_SCHEDULE,
     seed: int = 0,
     dead_letters: Sink | None = None,
+    changes: Sink | None = None,
     max_events: int | None = None,
     fresh: bool = False,
     overwrite: bool = False,
@@ -64,9 +66,10 @@ def run(
     or counted twice; `fresh` starts anew instead and cuts the outputs. `overwrite` lets
     a first run empty outputs that hold something, `continue_input` lets an input
     without positions go on, `accept_source_change` allows another source after rows
-    are learned. `stop.requested` (an event) ends the run after the batch at hand;
-    `max_events` at the last batch boundary that does not pass it. `observe` gets the
-    immutable metrics after each batch, on the learning thread.
+    are learned. `dead_letters` takes rejected records, `changes` the births, deaths, merges
+    and relocations of clusters, both as exactly as `sinks`. `stop.requested` (an event) ends
+    the run after the batch at hand; `max_events` at the last batch boundary that does not
+    pass it. `observe` gets the immutable metrics after each batch, on the learning thread.
 
     Raises `SettingsError` for outputs in conflict, `Unreachable`, `SavedStateError` or one
     of its kinds before anything is read, `RunFailed` or one of its kinds when the run
@@ -78,11 +81,11 @@ def run(
     >>> run(MemorySource([[[1.0], [9.0], [11.0]]]), model).objective_per_event
     1.0
     """
-    sinks = (*sinks, *(() if dead_letters is None else (dead_letters,)))
+    outlets = Outlets(tuple(sinks), dead_letters, changes)
     setup = Setup(
         source=source,
         model=model,
-        sinks=sinks,
+        sinks=outlets.all,
         store=store,
         seed=seed,
         incarnation=uuid.uuid4().hex[:12],
@@ -97,7 +100,7 @@ def run(
     drain = Drain(stop, shutdown_timeout_seconds, meter.beat)
     shown = _ignored if observe is None else observe
     try:
-        return _run(setup, schedule, dead_letters, max_events, drain, meter, shown)
+        return _run(setup, schedule, outlets, max_events, drain, meter, shown)
     except BaseException:
         shown(meter.state("failed"))
         raise
@@ -110,7 +113,7 @@ def _ignored(snapshot: Snapshot) -> None:
 def _run(
     setup: Setup,
     schedule: Schedule,
-    dead_letters: Sink | None,
+    outlets: Outlets,
     max_events: int | None,
     drain: Drain,
     meter: Meter,
@@ -121,9 +124,8 @@ def _run(
         observe(meter.state("restoring"))
         start = _started(setup, meter)
         _limit(setup.source, start, max_events)
-        sinks = setup.sinks if dead_letters is None else setup.sinks[:-1]
         slice_rows = int(getattr(setup.source, "batch_size", SLICE_ROWS))
-        outputs = Outputs(sinks, dead_letters, slice_rows, drain)
+        outputs = Outputs(outlets, slice_rows, drain)
         ingest = Ingest(start.stream)
         saving = _saving(setup, schedule, start, outputs, ingest, drain, meter)
         parts = Parts(ingest, outputs, saving, drain, meter, observe)
@@ -147,6 +149,7 @@ def _warm_up(model: Model, D: int) -> None:
 
 
 def _check(setup: Setup, max_events: int | None) -> None:
+    check_missing(setup.source, setup.model)
     found = conflicts(setup.source, setup.sinks)
     if found:
         raise SettingsError("; ".join(found))

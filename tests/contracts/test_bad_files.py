@@ -234,7 +234,6 @@ def test_endless_bad_records_end_a_batch_early(
 SETTINGS = [
     ({"batch_size": 0}, "batch_size"),
     ({"batch_size": 1.5}, "batch_size"),
-    ({"missing": "learn"}, "does yet"),
     ({"missing": "skip"}, "missing"),
     ({"features": []}, "features"),
     ({"features": ["x", "x"]}, "twice"),

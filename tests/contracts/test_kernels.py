@@ -227,6 +227,16 @@ def test_the_scatter_of_a_constant_feature_is_not_negative(name: str) -> None:
         assert (scatter >= 0).all()
 
 
+@given(cases)
+def test_wards_cost_is_as_plain(case: Case) -> None:
+    """Read from the tally of the rows, empty clusters included."""
+    N, _, means, _ = plain.soft_tally_diagonal(case.Z, case.weights, case.R, case.means)
+    expected, found = plain.ward(N, means), compiled.ward(N, means)
+    assert (np.isinf(expected) == np.isinf(found)).all()
+    finite = np.isfinite(expected)
+    np.testing.assert_allclose(found[finite], expected[finite], rtol=1e-12, atol=FAINT)
+
+
 def test_labels_of_no_cluster_count_nowhere() -> None:
     case = a_case(30, 3, 2)
     assigned = np.where(np.arange(30) % 3 == 0, case.labels, [-1, 2] * 15)

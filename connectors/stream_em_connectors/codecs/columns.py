@@ -51,6 +51,19 @@ def floats(column: pa.Array | pa.ChunkedArray) -> Array:
     return np.concatenate(parts) if parts else np.empty(0)
 
 
+def observed(column: pa.Array | pa.ChunkedArray) -> Array:
+    """A numeric column as float64, NaN for nulls and infinity for NaN.
+
+    >>> observed(pa.array([1, None, math.nan]))
+    array([ 1., nan, inf])
+    """
+    column = pc.cast(column, pa.float64(), safe=False)
+    values = floats(column)
+    if np.count_nonzero(np.isnan(values)) > column.null_count:
+        return floats(pc.if_else(pc.is_nan(column), math.inf, column))
+    return values
+
+
 def decoded(batch: pa.RecordBatch, fields: Fields) -> Decoded:
     """Rows of a record batch that are good, flaws of the others.
 
@@ -61,15 +74,17 @@ def decoded(batch: pa.RecordBatch, fields: Fields) -> Decoded:
     """
     columns = {name: _plain(batch.column(name)) for name in fields.names}
     rows = np.empty((batch.num_rows, len(fields.features)))
+    numbers = observed if fields.missing else floats
     for j, name in enumerate(fields.features):
-        rows[:, j] = floats(columns[name])
+        rows[:, j] = numbers(columns[name])
     raw = Raw(
         rows=rows,
         weights=None if fields.weight is None else floats(columns[fields.weight]),
         times=None if fields.time is None else _seconds(columns[fields.time]),
         keys=None if fields.key is None else [_key(one) for one in columns[fields.key].to_pylist()],
     )
-    return settled(raw, {place: _judged(columns, place, fields) for place in doubtful(raw)})
+    doubts = doubtful(raw, fields.missing)
+    return settled(raw, {place: _judged(columns, place, fields) for place in doubts})
 
 
 def numeric(kind: pa.DataType) -> bool:
@@ -84,7 +99,8 @@ def numeric(kind: pa.DataType) -> bool:
 
 def misfit(kind: pa.DataType, name: str, fields: Fields) -> str | None:
     """Why a column of this type cannot be used as the fields say, if it cannot."""
-    if (name in fields.features or name == fields.weight) and not numeric(kind):
+    nothing = fields.missing and name in fields.features and pa.types.is_null(kind)
+    if (name in fields.features or name == fields.weight) and not (numeric(kind) or nothing):
         return f"holds {kind}, expected numbers; choose another column or convert it"
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     moment = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
@@ -124,7 +140,7 @@ def _judged(columns: dict[str, pa.Array], place: int, fields: Fields) -> Row | F
     """One row on its own, by the values as they are in the file."""
     try:
         return Row(
-            values=tuple(_feature(columns[name], place, name) for name in fields.features),
+            values=tuple(_feature(columns[name], place, name, fields) for name in fields.features),
             weight=1.0
             if fields.weight is None
             else _weight(columns[fields.weight], place, fields.weight),
@@ -137,8 +153,10 @@ def _judged(columns: dict[str, pa.Array], place: int, fields: Fields) -> Row | F
         return error.flaw
 
 
-def _feature(column: pa.Array, place: int, name: str) -> float:
+def _feature(column: pa.Array, place: int, name: str, fields: Fields) -> float:
     if not column[place].is_valid:
+        if fields.missing:
+            return math.nan
         raise FlawError("missing_feature", name, "null came, expected a number")
     return plain_number(column[place].cast(pa.float64(), safe=False).as_py(), name)
 

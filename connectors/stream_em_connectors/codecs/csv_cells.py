@@ -43,7 +43,7 @@ def row_of(cells: Mapping[str, str], fields: Fields, dialect: Dialect) -> Row | 
     """
     try:
         return Row(
-            values=tuple(_feature(cells[name], name, dialect) for name in fields.features),
+            values=tuple(_feature(cells[name], name, fields, dialect) for name in fields.features),
             weight=1.0 if fields.weight is None else _weight(cells, fields.weight, dialect),
             time=math.nan if fields.time is None else _time(cells, fields.time, dialect),
             key=None if fields.key is None else cells[fields.key],
@@ -52,8 +52,10 @@ def row_of(cells: Mapping[str, str], fields: Fields, dialect: Dialect) -> Row | 
         return error.flaw
 
 
-def _feature(cell: str, name: str, dialect: Dialect) -> float:
+def _feature(cell: str, name: str, fields: Fields, dialect: Dialect) -> float:
     if dialect.absent(cell):
+        if fields.missing:
+            return math.nan
         raise FlawError("missing_feature", name, f"{cell!r} came, expected a number")
     return number(cell, name, dialect.decimal)
 

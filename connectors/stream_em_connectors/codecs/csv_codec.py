@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from stream_em.arrays import Array
-from stream_em_connectors.codecs.columns import floats
+from stream_em_connectors.codecs.columns import floats, observed
 from stream_em_connectors.codecs.csv_cells import TEXT, Dialect, row_of
 from stream_em_connectors.codecs.cutting import NEWLINE, RETURN, Block, Spans
 from stream_em_connectors.codecs.table import (
@@ -27,7 +27,7 @@ from stream_em_connectors.codecs.table import (
     doubtful,
     settled,
 )
-from stream_em_connectors.codecs.values import seconds_or_infinity
+from stream_em_connectors.codecs.values import NUMBER, seconds_or_infinity
 
 PIECE = 1 << 19  # bytes that pyarrow gives to one of its threads
 REFUSED = (pa.ArrowInvalid, UnicodeDecodeError)
@@ -56,6 +56,8 @@ class CsvCodec:
         types.update((self._place[name], pa.string()) for name in texts)
         self._typed = _conversion(dialect, types)
         self._plain = _conversion(dialect, dict.fromkeys(read, pa.string()))
+        self._alone = fields.missing and len(columns) == 1  # a blank line may look like a cell
+        self._codes = np.array(_codes(dialect))
 
     def decode(self, data: bytes, spans: Spans) -> Decoded:
         """Rows of the records that are good, flaws of the others."""
@@ -67,7 +69,8 @@ class CsvCodec:
         if verdicts or not block.dense:
             block = block.chosen(np.delete(block.places, list(verdicts)))
         self._fill(block, raw, verdicts)
-        doubts = [place for place in doubtful(raw) if place not in verdicts]
+        missing = self._fields.missing and not self._alone
+        doubts = [place for place in doubtful(raw, missing) if place not in verdicts]
         if doubts:
             self._judge(block.chosen(np.searchsorted(block.places, doubts)), verdicts)
         return settled(raw, verdicts)
@@ -90,7 +93,7 @@ class CsvCodec:
         try:
             table = self._table(block, self._typed, None)
             if table.num_rows == len(block):
-                self._take(table, block.places, raw, floats)
+                self._take(table, block.places, raw, self._observed)
                 return
         except REFUSED:
             pass
@@ -111,13 +114,29 @@ class CsvCodec:
         if table.num_rows:
             self._take(table, np.delete(block.places, list(found)), raw, self._lenient)
 
+    def _observed(self, column: pa.ChunkedArray) -> Array:
+        """Float64 and NaN for absent cells; what may stand for absence is left to be judged."""
+        learned = self._fields.missing
+        values = observed(column) if learned else floats(column)
+        if len(self._codes):
+            values = np.where(np.isin(values, self._codes), np.inf if learned else np.nan, values)
+        return values
+
     def _lenient(self, column: pa.ChunkedArray) -> Array:
-        """Float64 of the cells that are numbers, NaN of the others."""
+        """Float64 of the cells that are numbers, NaN of the others.
+
+        Where features may be missing NaN is for absent cells, infinity for all the rest.
+        """
         trimmed = pc.utf8_trim(column, characters=" \t")
         point = re.escape(self._dialect.decimal)
         pattern = rf"^[+-]?(\d+{point}?\d*|{point}\d+)([eE][+-]?\d+)?$"
         good = pc.match_substring_regex(trimmed, pattern)
-        numbers = pc.if_else(good, trimmed, pa.scalar(None, pa.string()))
+        nothing = pa.scalar(None, pa.string())
+        numbers = pc.if_else(good, trimmed, nothing)
+        if self._fields.missing:
+            numbers = pc.if_else(good, trimmed, pa.scalar("inf"))
+        absent = pc.is_in(trimmed, pa.array(self._dialect.missing_values, pa.string()))
+        numbers = pc.if_else(absent, nothing, numbers)
         if self._dialect.decimal != ".":
             numbers = pc.replace_substring(numbers, self._dialect.decimal, ".")
         return floats(numbers)
@@ -183,7 +202,8 @@ class CsvCodec:
         for row, place in enumerate(right):
             cells = {name: column[row] for name, column in zip(names, columns, strict=True)}
             verdict = row_of(cells, self._fields, self._dialect)
-            yield _blank_line(block, place) or verdict if isinstance(verdict, Flaw) else verdict
+            closer = self._alone or isinstance(verdict, Flaw)
+            yield (_blank_line(block, place) if closer else None) or verdict
 
     def _table(
         self, block: Block, options: pacsv.ConvertOptions, wrong: Callable[[Any], str] | None
@@ -203,6 +223,12 @@ class CsvCodec:
             parse_options=parsing(self._dialect, quoted, wrong),
             convert_options=options,
         )
+
+
+def _codes(dialect: Dialect) -> list[float]:
+    """The numbers among the texts that stand for a missing value, such as -999."""
+    texts = [text.replace(dialect.decimal, ".") for text in dialect.missing_values]
+    return [float(text) for text in texts if NUMBER.fullmatch(text)]
 
 
 def room(length: int) -> int:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from operator import attrgetter
-from typing import Any, final
+from typing import Any, final, get_args
 
 import msgspec
 import numpy as np
@@ -55,6 +55,7 @@ class JsonCodec:
         self._decode = msgspec.json.Decoder(shape).decode
         self._filler = self._decode(msgspec.json.encode(_zeros(tree)))
         self._features = _getter([places[name] for name in fields.features])
+        self._numbers = _gaps if fields.missing else np.fromiter
         self._extra = {
             name: attrgetter(places[name])
             for name in (fields.weight, fields.time, fields.key)
@@ -67,7 +68,7 @@ class JsonCodec:
         for place in _invalid_text(records):
             verdicts[place] = self._judged(records[place])
         raw = self._raw(items)
-        for place in doubtful(raw):
+        for place in doubtful(raw, self._fields.missing):
             verdicts.setdefault(place, self._judged(records[place]))
         return settled(raw, verdicts)
 
@@ -88,7 +89,7 @@ class JsonCodec:
         n, fields = len(items), self._fields
         width = len(fields.features)
         values = chain.from_iterable(map(self._features, items))
-        rows = np.fromiter(values, np.float64, n * width).reshape(n, width)
+        rows = self._numbers(values, np.float64, n * width).reshape(n, width)
         return Raw(
             rows=rows,
             weights=self._column(items, fields.weight, np.array),
@@ -113,7 +114,7 @@ class JsonCodec:
     def _row(self, item: dict[str, Json]) -> Row:
         fields = self._fields
         return Row(
-            values=tuple(_feature(item, name) for name in fields.features),
+            values=tuple(_feature(item, name, fields) for name in fields.features),
             weight=1.0 if fields.weight is None else _weight(item, fields.weight),
             time=math.nan if fields.time is None else seconds(_at(item, fields.time), fields.time),
             key=None if fields.key is None else _at(item, fields.key),
@@ -175,8 +176,10 @@ def _at(item: Json, name: str) -> Json:
     return item
 
 
-def _feature(item: dict[str, Json], name: str) -> float:
+def _feature(item: dict[str, Json], name: str, fields: Fields) -> float:
     value = _at(item, name)
+    if value is None and fields.missing:
+        return math.nan
     if value is None:
         raise FlawError("missing_feature", name, "absent or null, expected a number")
     return plain_number(value, name)
@@ -190,6 +193,11 @@ def _weight(item: dict[str, Json], name: str) -> float:
         return not_negative(plain_number(value, name), name)
     except FlawError as error:
         raise as_weight(error, name) from None
+
+
+def _gaps(values: Iterable[float | None], dtype: Any, count: int) -> Array:
+    """So many numbers, NaN for None."""
+    return np.array(list(values), dtype=dtype)
 
 
 def _times(values: list[Any], dtype: Any) -> Array:
@@ -245,6 +253,8 @@ def _twice(name: str) -> SettingsError:
 def _leaf(fields: Fields, name: str) -> Any:
     if name not in fields.features and name != fields.weight:
         return Any
+    if fields.missing and name != fields.weight:
+        return int | float | None if name in (fields.time, fields.key) else float | None
     return int | float if name in (fields.time, fields.key) else float
 
 
@@ -266,7 +276,7 @@ def _structure(tree: Tree, prefix: str = "") -> tuple[type[msgspec.Struct], dict
                 optional.append((own, inner, msgspec.field(default_factory=inner)))
             continue
         places[prefix + name] = own
-        if leaf is Any:
+        if not _must(leaf):
             optional.append((own, leaf, None))
         else:
             required.append((own, leaf))
@@ -276,9 +286,12 @@ def _structure(tree: Tree, prefix: str = "") -> tuple[type[msgspec.Struct], dict
 
 def _needed(tree: Tree) -> bool:
     """Whether a nested object holds anything that must be there."""
-    return any(
-        _needed(leaf) if isinstance(leaf, dict) else leaf is not Any for leaf in tree.values()
-    )
+    return any(_needed(leaf) if isinstance(leaf, dict) else _must(leaf) for leaf in tree.values())
+
+
+def _must(leaf: Any) -> bool:
+    """Whether a value of this type must be there: it is neither `Any` nor may it be None."""
+    return leaf is not Any and type(None) not in get_args(leaf)
 
 
 def _zeros(tree: Tree) -> dict[str, Any]:

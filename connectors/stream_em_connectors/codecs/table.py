@@ -18,6 +18,7 @@ class Fields:
     weight: str | None = None
     time: str | None = None
     key: str | None = None
+    missing: bool = False  # absent features are NaN in the row; else they are flaws
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,7 +57,7 @@ Verdicts = Mapping[int, Row | Flaw]  # index of a record -> what became of it
 class Raw(NamedTuple):
     """Columns of all records of a run, whatever their quality."""
 
-    rows: Array  # (n, D) float64, anything unusable as NaN or an infinity
+    rows: Array  # (n, D) float64; unusable is an infinity, or NaN unless that means absent
     weights: Array | None  # (n,) float64
     times: Array | None  # (n,) float64 seconds, NaN where absent, an infinity where unreadable
     keys: list[Json] | None  # (n,)
@@ -66,7 +67,7 @@ class Raw(NamedTuple):
 class Decoded:
     """The accepted rows of a run of records, and the flaws of the others."""
 
-    rows: Array  # (n, D) float64, finite, of magnitude up to LARGEST
+    rows: Array  # (n, D) float64 of magnitude up to LARGEST; NaN where it may be missing
     weights: Array | None  # (n,) float64, finite and >= 0
     times: Array | None  # (n,) float64 seconds, NaN where absent
     keys: tuple[Json, ...] | None  # (n,)
@@ -77,16 +78,22 @@ class Decoded:
 def blank(n: int, fields: Fields) -> Raw:
     """Columns for `n` records, to be filled."""
     return Raw(
-        rows=np.full((n, len(fields.features)), np.nan),
+        rows=np.full((n, len(fields.features)), np.inf if fields.missing else np.nan),
         weights=None if fields.weight is None else np.ones(n),
         times=None if fields.time is None else np.full(n, np.nan),
         keys=None if fields.key is None else [None] * n,
     )
 
 
-def doubtful(raw: Raw) -> list[int]:
-    """Indices of the records that cannot be taken as they are and need a closer look."""
-    good = (np.abs(raw.rows) <= LARGEST).all(axis=1)  # False for NaN and infinities too
+def doubtful(raw: Raw, missing: bool = False) -> list[int]:
+    """Indices of the records that cannot be taken as they are and need a closer look.
+
+    `missing` takes NaN features as absent; then only infinities are unusable.
+    """
+    if missing:
+        good = ~(np.abs(raw.rows) > LARGEST).any(axis=1)
+    else:
+        good = (np.abs(raw.rows) <= LARGEST).all(axis=1)  # False for NaN and infinities too
     if raw.weights is not None:
         good &= (raw.weights >= 0) & (raw.weights <= LARGEST)
     if raw.times is not None:

@@ -49,7 +49,7 @@ class CsvSource(Source):
     time: str | None = None  # seconds, or ISO 8601, UTC where no offset is said
     key: str | None = None
     batch_size: int = 1000  # accepted rows
-    missing: str = "reject"
+    missing: str = "reject"  # or "learn": NaN in the row
     max_reject_ratio: float = 0.5
     follow: bool = False  # wait for growth, rotation and new files
     max_wait_ms: int = 1000  # with follow: a smaller batch is handed out after this

@@ -11,6 +11,7 @@ from stream_em_connectors.files.opening import text_stream
 from stream_em_connectors.files.settings import (
     at_least,
     common_identity,
+    fields_of,
     not_followed,
     settle,
 )
@@ -38,7 +39,7 @@ class JsonLinesSource(Source):
     time: str | None = None  # seconds, or ISO 8601, UTC where no offset is said
     key: str | None = None
     batch_size: int = 1000  # accepted rows
-    missing: str = "reject"
+    missing: str = "reject"  # or "learn": NaN in the row
     max_reject_ratio: float = 0.5
     follow: bool = False  # wait for growth, rotation and new files
     max_wait_ms: int = 1000  # with follow: a smaller batch is handed out after this
@@ -50,7 +51,7 @@ class JsonLinesSource(Source):
         not_followed(self)
         at_least("max_record_bytes", self.max_record_bytes, 1)
         if self.features is not None:
-            JsonCodec(Fields(tuple(self.features), self.weight, self.time, self.key))
+            JsonCodec(fields_of(self, self.features))
 
     def opened_at(self, positions: Positions | None) -> Stream:
         """Open for reading. Raises `Unreachable`, `SettingsError` or `SourceChanged`."""

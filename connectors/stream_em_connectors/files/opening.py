@@ -3,12 +3,11 @@
 from collections.abc import Callable
 
 from stream_em.streams import Positions
-from stream_em_connectors.codecs import Fields
 from stream_em_connectors.files.feeds import Feed, FiniteFiles
 from stream_em_connectors.files.following import FollowedFiles
 from stream_em_connectors.files.paths import matched
 from stream_em_connectors.files.readers import Opener
-from stream_em_connectors.files.settings import STANDARD_INPUT, FileSettings
+from stream_em_connectors.files.settings import STANDARD_INPUT, FileSettings, fields_of
 from stream_em_connectors.files.standard_input import StandardInput, first_bytes
 from stream_em_connectors.files.stream import FileStream
 from stream_em_connectors.files.text_format import TextFormat, first_byte
@@ -49,7 +48,7 @@ def _standard_input(
         first = first_bytes(text)
         found = text.numeric(first, first_byte(first, True) or 0, True)
         features = () if found is None else picked(source, "standard input", *found)
-    fields = Fields(tuple(features), source.weight, source.time, source.key)
+    fields = fields_of(source, features)
     feed = StandardInput(text, fields, first, positions)
     patience = source.max_wait_ms / 1000 if source.follow else None
     return FileStream(feed, fields, source.batch_size, patience)

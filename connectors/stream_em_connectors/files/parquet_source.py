@@ -8,7 +8,7 @@ from stream_em.streams import Json, Positions, Source, Stream
 from stream_em_connectors.codecs import Fields
 from stream_em_connectors.files.opening import file_stream
 from stream_em_connectors.files.parquet_opener import ParquetOpener, numeric_columns
-from stream_em_connectors.files.settings import STANDARD_INPUT, common_identity, settle
+from stream_em_connectors.files.settings import STANDARD_INPUT, common_identity, fields_of, settle
 from stream_em_connectors.files.text_opener import picked
 
 
@@ -19,8 +19,8 @@ class ParquetSource(Source):
 
     `path` is a file or a glob read in the order of names. `features` are names of
     columns; without them every numeric column of the first file, but for `weight`,
-    `time` and `key`. Nulls make a row missing and reject it. With `follow` new files
-    that match are taken up once they are complete.
+    `time` and `key`. A row with nulls is rejected, or has NaN there if `missing` is
+    "learn". With `follow` new files that match are taken up once they are complete.
 
     >>> ParquetSource("part-*.parquet", features=("x", "y")).identity()["path"]
     'part-*.parquet'
@@ -33,7 +33,7 @@ class ParquetSource(Source):
     time: str | None = None  # a timestamp, seconds, or ISO 8601 text
     key: str | None = None
     batch_size: int = 1000  # accepted rows
-    missing: str = "reject"
+    missing: str = "reject"  # or "learn": NaN in the row
     max_reject_ratio: float = 0.5
     follow: bool = False  # wait for new files
     max_wait_ms: int = 1000  # with follow: a smaller batch is handed out after this
@@ -55,7 +55,7 @@ class ParquetSource(Source):
         features = self.features
         if features is None:
             features = picked(self, path, *numeric_columns(path))
-        return Fields(tuple(features), self.weight, self.time, self.key)
+        return fields_of(self, features)
 
     def identity(self) -> dict[str, Json]:
         """Path and fields."""

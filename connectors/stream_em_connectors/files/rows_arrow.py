@@ -25,6 +25,11 @@ _TYPES = {
     "detail": _TEXT,
     "raw": _TEXT,
     "raw_encoding": _TEXT,
+    "row": pa.int64(),
+    "change": _TEXT,
+    "old_uid": pa.int64(),
+    "new_uid": pa.int64(),
+    "position": pa.list_(_FLOAT),
 }
 
 

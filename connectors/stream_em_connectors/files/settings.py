@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from stream_em.errors import SettingsError
 from stream_em.streams import Json
+from stream_em_connectors.codecs import Fields
 
 STANDARD_INPUT = "-"
 COMPRESSED = (".gz", ".zst")
@@ -42,7 +43,7 @@ class FileSettings(Protocol):
 
     @property
     def missing(self) -> str:
-        """What becomes of rows with missing values."""
+        """What becomes of rows with missing features: "reject", or "learn" them with NaN."""
 
     @property
     def max_reject_ratio(self) -> float:
@@ -77,12 +78,7 @@ def settle(source: FileSettings) -> None:
         raise SettingsError(
             f"max_reject_ratio is {source.max_reject_ratio!r}, expected a share from 0 to 1"
         )
-    if source.missing == "learn":
-        raise SettingsError(
-            'missing = "learn" needs a model that learns rows with missing values, and none does '
-            'yet; use missing = "reject" or fill the values in before'
-        )
-    one_of("missing", source.missing, ("reject",))
+    one_of("missing", source.missing, ("reject", "learn"))
     one_of("start", source.start, ("earliest", "latest"))
 
 
@@ -145,6 +141,12 @@ def not_followed(source: FileSettings) -> None:
             f"follow = true with {source.path!r}: compressed files are read as a whole and do not "
             "grow; follow the uncompressed file, or leave follow out"
         )
+
+
+def fields_of(source: FileSettings, features: Sequence[str]) -> Fields:
+    """What is read of each record, the features being known."""
+    learns = source.missing == "learn"
+    return Fields(tuple(features), source.weight, source.time, source.key, learns)
 
 
 def common_identity(source: FileSettings) -> dict[str, Json]:

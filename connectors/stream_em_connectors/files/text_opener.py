@@ -12,7 +12,7 @@ from stream_em_connectors.codecs import Fields
 from stream_em_connectors.files.inputs import TAIL, ByteInput, opened
 from stream_em_connectors.files.marks import FileMarks, Window, head_differs, tail_differs
 from stream_em_connectors.files.readers import Opener
-from stream_em_connectors.files.settings import COMPRESSED, FileSettings
+from stream_em_connectors.files.settings import COMPRESSED, FileSettings, fields_of
 from stream_em_connectors.files.text_format import TextFormat, first_byte
 from stream_em_connectors.files.text_reader import BLOCK, TextReader, changed
 
@@ -102,7 +102,7 @@ def chosen(source: FileSettings, text: TextFormat, paths: tuple[str, ...]) -> Fi
     features = source.features
     if features is None:
         features = _numeric(source, text, paths)
-    return Fields(tuple(features), source.weight, source.time, source.key)
+    return fields_of(source, features)
 
 
 def _numeric(source: FileSettings, text: TextFormat, paths: tuple[str, ...]) -> tuple[str, ...]:
