@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from stream_em.forgetting import KeepAll as KeepAll
     from stream_em.forgetting import KeepNothing as KeepNothing
     from stream_em.forgetting import PowerWindow as PowerWindow
-    from stream_em.learning import clusters as clusters
+    from stream_em.kcurve import k_curve as k_curve
     from stream_em.learning import finish as finish
     from stream_em.learning import init as init
     from stream_em.learning import learn as learn
-    from stream_em.learning import score as score
     from stream_em.learning import step as step
     from stream_em.learning import tally as tally
     from stream_em.models.covariance import Diagonal as Diagonal
@@ -32,10 +31,23 @@ if TYPE_CHECKING:
     from stream_em.models.covariance import Tied as Tied
     from stream_em.models.gaussian import GaussianMixture as GaussianMixture
     from stream_em.models.kmeans import KMeans as KMeans
+    from stream_em.models.settings import Annealing as Annealing
+    from stream_em.models.settings import Background as Background
+    from stream_em.models.settings import Learn as Learn
     from stream_em.models.settings import Prior as Prior
+    from stream_em.models.settings import Restructuring as Restructuring
     from stream_em.models.settings import Seeding as Seeding
     from stream_em.models.settings import Standardise as Standardise
     from stream_em.models.soft_kmeans import SoftKMeans as SoftKMeans
+    from stream_em.models.spherical_kmeans import SphericalKMeans as SphericalKMeans
+    from stream_em.models.student import StudentMixture as StudentMixture
+    from stream_em.models.von_mises_fisher import VonMisesFisher as VonMisesFisher
+    from stream_em.reading import clusters as clusters
+    from stream_em.reading import score as score
+    from stream_em.replaying import Chunk as Chunk
+    from stream_em.replaying import Incremental as Incremental
+    from stream_em.replaying import VarianceReduced as VarianceReduced
+    from stream_em.replaying import replay as replay
     from stream_em.selection import merge as merge
     from stream_em.stores import DirectoryStore as DirectoryStore
 
@@ -44,12 +56,26 @@ _ROOMS = {
     "engine": ("run",),
     "errors": ("StreamEmError", "StreamEmWarning"),
     "forgetting": ("EventTimeHalfLife", "HalfLife", "KeepAll", "KeepNothing", "PowerWindow"),
-    "learning": ("clusters", "finish", "init", "learn", "score", "step", "tally"),
+    "kcurve": ("k_curve",),
+    "learning": ("finish", "init", "learn", "step", "tally"),
     "models.covariance": ("Diagonal", "Full", "Isotropic", "Spherical", "Tied"),
     "models.gaussian": ("GaussianMixture",),
     "models.kmeans": ("KMeans",),
-    "models.settings": ("Prior", "Seeding", "Standardise"),
+    "models.settings": (
+        "Annealing",
+        "Background",
+        "Learn",
+        "Prior",
+        "Restructuring",
+        "Seeding",
+        "Standardise",
+    ),
     "models.soft_kmeans": ("SoftKMeans",),
+    "models.spherical_kmeans": ("SphericalKMeans",),
+    "models.student": ("StudentMixture",),
+    "models.von_mises_fisher": ("VonMisesFisher",),
+    "reading": ("clusters", "score"),
+    "replaying": ("Chunk", "Incremental", "VarianceReduced", "replay"),
     "selection": ("merge",),
     "stores": ("DirectoryStore",),
 }

@@ -26,6 +26,9 @@ LARGEST = 1e100  # larger magnitudes are refused: their weighted squares would o
 def record(cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass whose arrays are read-only and compared bit for bit.
 
+    The arrays handed to it are sealed in place: a record owns what it is given, and rows
+    of others come in as views, through the gate.
+
     >>> @record
     ... class Point:
     ...     at: Array  # (D,)
@@ -38,10 +41,8 @@ def record(cls: type[T]) -> type[T]:
     def seal(self: Any) -> None:
         for name in arrays:
             value = getattr(self, name)
-            if value is not None and value.flags.writeable:
-                view = value.view()
-                view.flags.writeable = False
-                object.__setattr__(self, name, view)
+            if value is not None:
+                value.setflags(False)
 
     def restore(self: Any, state: list[Any]) -> None:
         for name, value in zip(cls.__annotations__, state, strict=True):
@@ -53,6 +54,21 @@ def record(cls: type[T]) -> type[T]:
     setattr(cls, "__eq__", _same)
     setattr(cls, "__hash__", None)
     return dataclass(frozen=True, eq=False, slots=True)(cls)
+
+
+def altered(value: T, **changes: Any) -> T:
+    """The record with some fields replaced; `dataclasses.replace` without its checks.
+
+    >>> @record
+    ... class Point:
+    ...     at: Array  # (D,)
+    ...     name: str
+    >>> altered(Point(np.zeros(1), "a"), name="b").name
+    'b'
+    """
+    names = getattr(value, "__match_args__")
+    fields = [changes[name] if name in changes else getattr(value, name) for name in names]
+    return type(value)(*fields)
 
 
 def _may_be_array(kind: Any) -> bool:
@@ -83,13 +99,18 @@ class Rows(NamedTuple):
     ignored: int  # columns the model does not know
 
 
-def as_rows(data: Any, features: tuple[str, ...] | None = None, width: int | None = None) -> Rows:
+def as_rows(
+    data: Any,
+    features: tuple[str, ...] | None = None,
+    width: int | None = None,
+    missing: bool = False,
+) -> Rows:
     """Take rows in: an array-like (n, D), or a data frame of any kind.
 
     `features` are the names the model was started with: a frame's columns are
     reordered to them, absent ones count as missing, new ones are ignored and
-    counted. `width` is the D the model was started with. Raises `RowsError` for
-    values that are no finite numbers and `ShapeMismatch` for another D.
+    counted. `width` is the D the model was started with; `missing` lets NaN pass. Raises
+    `RowsError` for values that are no finite numbers and `ShapeMismatch` for another D.
 
     >>> as_rows([[1, 2], [3, 4]]).values
     array([[1., 2.],
@@ -108,7 +129,7 @@ def as_rows(data: Any, features: tuple[str, ...] | None = None, width: int | Non
             f"rows have {values.shape[1]} features, the model was started with {width}; "
             "give rows of that width, or start a new state with init()"
         )
-    _refuse_unusable(values, features if names is None else (features or names))
+    _refuse_unusable(values, features if names is None else (features or names), missing)
     return Rows(values, features if names is None else (features or names), ignored)
 
 
@@ -123,7 +144,7 @@ def _column_names(data: Any) -> tuple[str, ...] | None:
 
 def _as_matrix(data: Any, width: int | None) -> Array:
     try:
-        values = _as_numbers(data)
+        values = _as_numbers(data).view()
     except (TypeError, ValueError) as error:
         raise RowsError(
             f"rows must be numbers in (n, D), but could not be read as such ({error}); "
@@ -170,8 +191,10 @@ def _from_columns(data: Any, names: Sequence[str], wanted: Sequence[str]) -> Arr
     return values
 
 
-def _refuse_unusable(values: Array, names: Sequence[str] | None) -> None:
+def _refuse_unusable(values: Array, names: Sequence[str] | None, missing: bool) -> None:
     good = np.abs(values) <= LARGEST  # False for NaN and infinities too
+    if missing:
+        good |= np.isnan(values)
     if good.all():
         return
     row, column = (int(i) for i in np.argwhere(~good)[0])
@@ -210,7 +233,7 @@ def as_times(times: Any, n: int) -> Array | None:
 
 def _as_vector(values: Any, n: int, what: str) -> Array:
     try:
-        vector = np.ascontiguousarray(values, dtype=np.float64)
+        vector = np.ascontiguousarray(values, dtype=np.float64).view()
     except (TypeError, ValueError) as error:
         raise RowsError(f"{what} must be numbers, one for each row ({error})") from None
     if vector.shape != (n,):

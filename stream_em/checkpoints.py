@@ -34,7 +34,17 @@ from stream_em.forgetting import Window
 from stream_em.models.kinds import construct, describe
 from stream_em.models.protocol import Clusters, Model
 from stream_em.moments import DiagonalScatter, FullScatter, Moments, PooledScatter
-from stream_em.state import Change, Frame, Held, Identity, State
+from stream_em.state import (
+    Averaged,
+    Change,
+    Frame,
+    Held,
+    Identity,
+    Quarantine,
+    State,
+    Typical,
+    Uniform,
+)
 from stream_em.streams import Json, Origins, Positions
 
 MAGIC = b"STREAMEM"
@@ -64,6 +74,7 @@ class Checkpoint:
 RECORDS: tuple[type, ...] = (
     *(Checkpoint, Positions, Origins),
     *(State, Frame, Held, Identity, Change, Window, Clusters),
+    *(Quarantine, Typical, Averaged, Uniform),
     *(Moments, FullScatter, DiagonalScatter, PooledScatter),
 )
 

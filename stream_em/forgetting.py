@@ -48,6 +48,7 @@ class Forgetting(ABC):
 
     needs_times: ClassVar[bool] = False
     withholds: ClassVar[bool] = True  # a mixture begun from given means waits before its M-step
+    averages: ClassVar[bool] = False  # averaged statistics mean something: nothing is forgotten
     learns_at_once: ClassVar[bool] = False  # the first rows seed; later ones replace them
 
     @abstractmethod
@@ -82,6 +83,7 @@ class KeepAll(Forgetting):
     """
 
     kind: ClassVar[str] = "keep-all"
+    averages: ClassVar[bool] = True
     withholds: ClassVar[bool] = False
 
     def __call__(self, held: Window, arriving: Arrival) -> Retentions:
@@ -116,6 +118,7 @@ class PowerWindow(Forgetting):
     alpha: float = 0.6
     minimum_rows: float | None = None
     kind: ClassVar[str] = "power-window"
+    averages: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _positive(self.alpha, "alpha")

@@ -1,23 +1,25 @@
 """Before there are clusters: rows are held, provisional clusters answer, then rows seed."""
 
 import warnings
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from stream_em import moments
-from stream_em.arrays import Array
+from stream_em.arrays import Array, altered
+from stream_em.background import ranged
 from stream_em.errors import StreamEmWarning
 from stream_em.forgetting import Window
-from stream_em.models.density import kernels_in_use
+from stream_em.incomplete import spread_of
+from stream_em.kernels import kernels_in_use
 from stream_em.models.protocol import Model
-from stream_em.models.soft_kmeans import SoftKMeans
+from stream_em.models.soft_kmeans import SoftKMeans, critical_beta
 from stream_em.moments import Moments, Retentions
 from stream_em.scoring import taken
 from stream_em.seeding import Material, Seeded, seed_clusters, warn_if_fewer
-from stream_em.state import Change, Frame, Held, Identity, State
+from stream_em.state import Change, Frame, Held, Identity, State, Uniform
 
+PATIENCE = 4  # rows held for each row with weight that seeding needs, at most
 DIGITS = 8 * np.finfo(np.float64).eps  # a variance below (8ε|x|)² is rounding, not spread
 
 
@@ -36,15 +38,22 @@ def floored_variance(spread: Moments, frame: Frame) -> Array:
 
 def framed(model: Model, held: Held) -> Frame:
     """Coordinates about the weighted mean of the rows, in units of their deviation if asked."""
-    origin = held.weights @ held.rows / held.weights.sum()
+    if model.directional:
+        return on_sphere(held.rows.shape[1])
+    origin = spread_of(model, held.rows, held.weights, None).mean[0]
     return Frame(origin, _units(model, Frame(origin, np.ones(len(origin))), held))
+
+
+def on_sphere(D: int) -> Frame:
+    """Coordinates in which only directions count."""
+    return Frame(np.zeros(D), np.ones(D), sphere=True)
 
 
 def _units(model: Model, frame: Frame, held: Held) -> Array:
     D = held.rows.shape[1]
     if model.scaling is None or not held.weights.any():
         return np.ones(D)
-    spread = moments.of_rows(held.rows - frame.origin, held.weights)
+    spread = spread_of(model, held.rows - frame.origin, held.weights, None)
     v = moments.variance(spread)[0]
     small = v <= np.square(DIGITS * np.abs(frame.origin))
     return np.where(small, 1.0, np.sqrt(np.where(small, 1.0, v)))
@@ -53,6 +62,8 @@ def _units(model: Model, frame: Frame, held: Held) -> Array:
 def initial_frame(model: Model) -> Frame:
     """Coordinates about the mean of the given means."""
     means = np.asarray(model.initial_means, dtype=np.float64)
+    if model.directional:
+        return on_sphere(means.shape[1])
     return Frame(means.mean(axis=0), np.ones(means.shape[1]))
 
 
@@ -60,19 +71,24 @@ def begun(model: Model, state: State, held: Held) -> State:
     """A state with given means as its first rows complete it: units, covariances, β."""
     if state.frame is None or model.initial_means is None or not held.weights.any():
         return state
-    frame = Frame(state.frame.origin, _units(model, state.frame, held))
+    frame = altered(state.frame, unit=_units(model, state.frame, held))
     Z = frame.inward(held.rows)
     means = frame.inward(np.asarray(model.initial_means, dtype=np.float64))
-    spread = moments.of_rows(Z, held.weights)
-    distance = kernels_in_use().nearest(Z, means)[1]
+    spread = spread_of(model, Z, held.weights, None)
+    distance = kernels_in_use().nearest(np.nan_to_num(Z), means)[1]
     objective = float(held.weights @ distance / held.weights.sum())
     v = floored_variance(spread, frame)
     clusters = model.given(means, v, objective, frame.unit)
     warn_below_critical_beta(model, Z, held.weights)
     empty = moments.zero(model.scatter, len(means), len(v))
     tally = Moments(empty.step, empty.objective, empty.squares, means, empty.scatter)
-    nothing = moments.zero(moments.DiagonalScatter, 1, len(v))
-    return replace(state, frame=frame, clusters=clusters, moments=tally, spread=nothing)
+    uniform = None
+    if model.background is not None:
+        rows = Z[held.weights > 0]
+        uniform = Uniform(0.0, 0.0, np.fmin.reduce(rows, axis=0), np.fmax.reduce(rows, axis=0))
+    return altered(
+        state, frame=frame, clusters=clusters, moments=tally, spread=spread, background=uniform
+    )
 
 
 def latest_time(before: float | None, held: Held) -> float | None:
@@ -85,11 +101,27 @@ def latest_time(before: float | None, held: Held) -> float | None:
     return float(times.max()) if before is None else max(before, float(times.max()))
 
 
+def seeding_cut(model: Model, held: Held) -> int | None:
+    """How many of the held rows seed; None while there are too few.
+
+    Up to the row with weight that completes n0; and no more than 4·n0 rows in all, so
+    that rows without weight are not held for ever.
+    """
+    counted = np.cumsum(held.weights > 0)
+    if model.forgetting.learns_at_once:
+        return len(held) if len(held) and counted[-1] else None
+    needed = model.seeding.rows or model.rows_to_hold(held.rows.shape[1])
+    complete = int(np.searchsorted(counted, needed)) + 1
+    cut = min(complete, PATIENCE * needed)
+    return cut if cut <= len(held) else None
+
+
 class Grown(NamedTuple):
     """A state whose clusters were seeded, and the numerical repairs that needed."""
 
     state: State
     interventions: tuple[str, ...]
+    mean_distance: float  # mean squared distance of the rows to their nearest mean
 
 
 def _found(model: Model, state: State, held: Held, restarts: int) -> tuple[Frame, Material, Seeded]:
@@ -97,7 +129,7 @@ def _found(model: Model, state: State, held: Held, restarts: int) -> tuple[Frame
     Z = frame.inward(held.rows)
     latest = latest_time(None, held)
     weights = model.forgetting.row_weights(held.weights, held.times, latest)
-    v = floored_variance(moments.of_rows(Z, weights), frame)
+    v = floored_variance(spread_of(model, Z, weights, None), frame)
     material = Material(Z, weights, held.given, v)
     return frame, material, seed_clusters(model, material, state.seed, restarts)
 
@@ -110,9 +142,9 @@ def seeded(model: Model, state: State, held: Held) -> Grown:
     total = float(held.weights.sum())
     smallest = model.smallest_window(held.rows.shape[1])
     kept = model.forgetting.settled(total, smallest)
-    spread = moments.of_rows(material.Z, material.weights)
+    spread = spread_of(model, material.Z, material.weights, None)
     state = _renamed(state, found, frame, "seeding", len(held))
-    state = replace(
+    state = altered(
         state,
         window=Window(kept * float(spread.step[0]), total),
         moments=moments.fade(found.moments, Retentions(kept, 1.0)),
@@ -121,7 +153,25 @@ def seeded(model: Model, state: State, held: Held) -> Grown:
         time=latest_time(state.time, held),
         held=None,
     )
-    return Grown(state, found.interventions)
+    if model.background is not None:
+        state = _with_background(state, material.Z[held.weights > 0], found.claimed, kept)
+    distance = kernels_in_use().nearest(np.nan_to_num(material.Z), found.clusters.means)[1]
+    mean_distance = float(held.weights @ distance) / total
+    return Grown(state, found.interventions, mean_distance)
+
+
+def _with_background(state: State, Z: Array, claimed: float, kept: float) -> State:
+    """A background of what it claimed and one pseudo-row, to which each cluster gives its share."""
+    held = state.moments
+    assert held is not None
+    step, objective = float(held.step.sum()), float(held.objective.sum())
+    given = Retentions(1 - 1 / max(step, 2.0), 1 - 1 / max(objective, 2.0))
+    uniform = altered(
+        ranged(Z, 0.0),
+        step=claimed * kept + step * (1 - given.step),
+        objective=claimed + objective * (1 - given.objective),
+    )
+    return altered(state, moments=moments.fade(held, given), background=uniform)
 
 
 def provisional(model: Model, state: State, held: Held, before: int) -> State:
@@ -145,7 +195,7 @@ def _renamed(state: State, found: Seeded, frame: Frame, reason: str, rows: int) 
     K, first = len(found.slots), state.identity.next_uid
     identity = Identity(found.slots, np.arange(first, first + K), first + K)
     births = _changes("birth", identity, frame.outward(found.clusters.means), row, reason)
-    return replace(
+    return altered(
         state,
         frame=frame,
         clusters=found.clusters,
@@ -178,11 +228,10 @@ def warn_below_critical_beta(model: Model, Z: Array, weights: Array) -> None:
     """Warn when β lies below 1/(2 λ_max(cov X)), where all means collapse onto one."""
     if not isinstance(model, SoftKMeans) or model.beta is None or not weights.any():
         return
-    moved = Z - weights @ Z / weights.sum()
-    largest = np.linalg.eigvalsh((moved * weights[:, None]).T @ moved / weights.sum())[-1]
-    if 2 * model.beta * largest < 1:
+    critical = critical_beta(Z, weights)
+    if model.beta < critical:
         warnings.warn(
-            f"beta={model.beta:g} lies below the critical {1 / (2 * largest):g} of these rows, "
+            f"beta={model.beta:g} lies below the critical {critical:g} of these rows, "
             "where all means collapse onto one; choose a larger beta, or None for the default",
             StreamEmWarning,
             stacklevel=2,

@@ -5,15 +5,15 @@ reads the clusters off the result.
 pure: the same state and rows give the same bits.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from stream_em import moments
-from stream_em.arrays import Array, as_rows, as_times, as_weights
+from stream_em.arrays import altered
+from stream_em.averaging import averaged
 from stream_em.errors import RowsError, SettingsError
-from stream_em.forgetting import Arrival, Refusal, Window
+from stream_em.forgetting import Arrival, Window
 from stream_em.holding import (
     begun,
     floored_variance,
@@ -21,20 +21,33 @@ from stream_em.holding import (
     latest_time,
     provisional,
     seeded,
+    seeding_cut,
 )
+from stream_em.incomplete import expect
+from stream_em.intake import arrived, width
 from stream_em.models.protocol import Model, Reading
 from stream_em.moments import DiagonalScatter, Moments, Retentions
+from stream_em.restructuring import opened, received, seeding_typical, settled, ticked
 from stream_em.scoring import (
     appended,
-    given_responsibilities,
     joined,
+    latest_rows,
     no_sums,
     scored,
     taken,
     tallied,
     unknown_scores,
+    with_background,
 )
-from stream_em.state import Found, Held, Identity, Info, Scores, State, Tally
+from stream_em.state import (
+    Held,
+    Identity,
+    Info,
+    State,
+    Tally,
+    Typical,
+    Uniform,
+)
 
 
 def init(model: Model, seed: int = 0) -> State:
@@ -59,6 +72,11 @@ def init(model: Model, seed: int = 0) -> State:
         moments=None,
         spread=None,
         held=None,
+        typical=Typical(0.0, 0.0),
+        quarantine=None,
+        background=None,
+        averaged=None,
+        recent=None,
         unreported=(),
     )
     return state if model.initial_means is None else _with_given_means(model, state)
@@ -71,7 +89,7 @@ def _with_given_means(model: Model, state: State) -> State:
     around = moments.of_rows(means, np.ones(K))
     clusters = model.given(means, floored_variance(around, frame), 0.0, frame.unit)
     empty = moments.zero(model.scatter, K, means.shape[1])
-    return replace(
+    return altered(
         state,
         frame=frame,
         clusters=clusters,
@@ -133,45 +151,15 @@ def tally(
 
     While there are no clusters the tally holds the rows themselves.
     """
-    rows = as_rows(X, state.features, _width(state))
-    n = len(rows.values)
-    held = Held(
-        rows.values,
-        as_weights(weights, n),
-        as_times(times, n),
-        given_responsibilities(labels, responsibilities, n, _live(model, state)),
-    )
-    _refuse(model, state, held)
+    held, rows = arrived(model, state, X, weights, times, labels, responsibilities)
     if state.moments is None:
         part = _untallied(model, held)
     else:
         start = begun(model, state, held) if state.learned == 0 else state
         assert start.frame is not None and start.clusters is not None
         latest = latest_time(state.time, held)
-        part = tallied(model, start.frame, start.clusters, state.identity, held, latest)
-    return replace(part, features=rows.features, ignored_columns=rows.ignored)
-
-
-def _live(model: Model, state: State) -> int:
-    return model.size if state.moments is None else len(state.identity.slots)
-
-
-def _width(state: State) -> int | None:
-    if state.frame is not None:
-        return len(state.frame.origin)
-    return None if state.held is None else state.held.rows.shape[1]
-
-
-def _refuse(model: Model, state: State, held: Held) -> None:
-    if model.forgetting.needs_times and held.times is None and len(held):
-        model.forgetting.row_weights(held.weights, None, None)
-    for refusal in model.forgetting.refusals(held.times, state.time):
-        raise RowsError(f"row {refusal.row}: {refusal.detail}; leave such rows out")
-
-
-def refusals(model: Model, state: State, times: Array | None) -> tuple[Refusal, ...]:
-    """The rows, by index and reason, that `step` would raise for because of their times (n,)."""
-    return model.forgetting.refusals(times, state.time)
+        part = tallied(model, start, held, latest)
+    return altered(part, features=rows.features, ignored_columns=rows.ignored)
 
 
 def _untallied(model: Model, held: Held) -> Tally:
@@ -186,6 +174,10 @@ def _untallied(model: Model, held: Held) -> Tally:
         learned=int(np.count_nonzero(held.weights)),
         time=None,
         sums=no_sums(model),
+        clipped=0.0,
+        far=None,
+        uniform=None,
+        recent=None,
         scores=unknown_scores(0),
         features=None,
         ignored_columns=0,
@@ -194,7 +186,7 @@ def _untallied(model: Model, held: Held) -> Tally:
 
 def learn(model: Model, state: State, part: Tally) -> tuple[State, Info]:
     """The other half: fade the held tally, merge `part`, read the clusters off the result."""
-    state = replace(
+    state = altered(
         state,
         features=state.features if part.features is None else part.features,
         total_events=state.total_events + part.total,
@@ -210,22 +202,43 @@ def learn(model: Model, state: State, part: Tally) -> tuple[State, Info]:
             "this tally was made under other clusters than the state's, and such tallies are "
             "never merged; make it again with tally(model, state, X)"
         )
-    D = len(part.frame.origin)
+    kept, window = _scheduled(model, state, part)
+    before = state.learned
+    state, repairs = _merged(model, state, part, kept, window)
+    state = altered(state, averaged=averaged(state, part.weight))
+    if before == 0:
+        state = opened(model, state, state.typical)
+    state, moved = _restructured(model, state, before)
+    step_size = float(part.spread.step[0]) / window.weight
+    return _reported(state, part, kept.step, step_size, repairs + moved)
+
+
+def _scheduled(model: Model, state: State, part: Tally) -> tuple[Retentions, Window]:
+    """What the step keeps of the held tally, and the schedule's window after it."""
+    assert part.frame is not None and part.spread is not None
     elapsed = 0.0 if None in (state.time, part.time) else part.time - state.time  # type: ignore[operator]
-    arrival = Arrival(part.weight, elapsed, model.smallest_window(D))
+    arrival = Arrival(part.weight, elapsed, model.smallest_window(len(part.frame.origin)))
     kept = model.forgetting(state.window, arrival)
-    arrived = float(part.spread.step[0])
-    window = Window(kept.step * state.window.weight + arrived, state.window.clock + part.weight)
+    weight = kept.step * state.window.weight + float(part.spread.step[0])
+    return kept, Window(weight, state.window.clock + part.weight)
+
+
+def _merged(
+    model: Model, state: State, part: Tally, kept: Retentions, window: Window
+) -> tuple[State, tuple[str, ...]]:
+    """The state with the held tally faded, `part` merged in, and the clusters read off."""
+    assert part.spread is not None and part.frame is not None and part.clusters is not None
+    assert state.moments is not None and state.spread is not None
     held = state.moments if state.learned else fresh(part, state.moments)
-    merged = moments.merge(moments.fade(held, kept), part.moments)
-    spread = moments.merge(
-        moments.fade(state.spread, Retentions(kept.objective, kept.objective)), part.spread
-    )
+    typical, aside, arriving = received(model, state, part, kept)
+    merged = moments.merge(moments.fade(held, kept), arriving)
+    old = moments.fade(state.spread, Retentions(kept.objective, kept.objective))
+    spread = moments.merge(old, part.spread)
     learned = state.learned + part.learned
     clusters, repairs = Reading(part.clusters, ())
-    if not _withheld(model, learned, D):
+    if not _withheld(model, learned, len(part.frame.origin)):
         clusters, repairs = model.m_step(merged, floored_variance(spread, part.frame), clusters)
-    state = replace(
+    state = altered(
         state,
         learned=learned,
         time=part.time,
@@ -234,8 +247,35 @@ def learn(model: Model, state: State, part: Tally) -> tuple[State, Info]:
         clusters=clusters,
         moments=merged,
         spread=spread,
+        typical=typical,
+        quarantine=aside,
+        background=_mixed(state.background, part.uniform, kept),
+        recent=latest_rows(state.recent, part.recent),
     )
-    return _reported(state, part, kept.step, arrived / window.weight, repairs)
+    return state, repairs
+
+
+def _restructured(model: Model, state: State, learned_before: int) -> tuple[State, tuple[str, ...]]:
+    """The state after its ticks, its clusters read off anew where anything moved."""
+    state, moved = ticked(model, state, learned_before)
+    if not moved:
+        return state, ()
+    assert state.moments is not None and state.spread is not None and state.frame is not None
+    v = floored_variance(state.spread, state.frame)
+    clusters, repairs = model.reread(state.moments, v, state.clusters)
+    return altered(state, clusters=clusters), repairs
+
+
+def _mixed(held: Uniform | None, arrived: Uniform | None, kept: Retentions) -> Uniform | None:
+    """The background's tally faded, with what arrived; its ranges only grow."""
+    if held is None or arrived is None:
+        return arrived if held is None else held
+    return Uniform(
+        kept.step * held.step + arrived.step,
+        kept.objective * held.objective + arrived.objective,
+        np.minimum(held.low, arrived.low),
+        np.maximum(held.high, arrived.high),
+    )
 
 
 def fresh(part: Tally, held: Moments) -> Moments:
@@ -269,7 +309,7 @@ def _reported(
         ignored_columns=part.ignored_columns,
         interventions=repairs,
     )
-    state = replace(state, final_events=state.final_events + part.total, unreported=())
+    state = altered(state, final_events=state.final_events + part.total, unreported=())
     return state, info
 
 
@@ -279,48 +319,43 @@ def _held(model: Model, state: State, part: Tally) -> tuple[State, Info]:
     if len(part.held) == 0:
         return _reported(state, part, 1.0, 0.0, ())
     rows = appended(state.held, part.held)
-    cut, seeds = _rows_that_seed(model, rows), _enough(model, rows)
-    state = provisional(model, state, taken(rows, slice(0, cut - seeds)), before)
-    if not seeds:
-        state = replace(state, held=rows, time=latest_time(state.time, rows))
-        waiting = replace(part, total=0, scores=unknown_scores(0))
+    cut = seeding_cut(model, rows)
+    state = provisional(
+        model, state, rows if cut is None else taken(rows, slice(0, cut - 1)), before
+    )
+    if cut is None:
+        state = altered(state, held=rows, time=latest_time(state.time, rows))
+        waiting = altered(part, total=0, scores=unknown_scores(0))
         return _reported(state, waiting, 1.0, 0.0, ())
-    return _seeded(model, state, taken(rows, slice(0, cut)), taken(rows, slice(cut, None)), part)
+    first, rest = taken(rows, slice(0, cut)), taken(rows, slice(cut, None))
+    if not first.weights.any():
+        return _passed(model, state, first, rest, part)
+    return _seeded(model, state, first, rest, part)
 
 
-def _enough(model: Model, held: Held) -> bool:
-    needed = 1 if model.forgetting.learns_at_once else _needed(model, held.rows.shape[1])
-    return int(np.count_nonzero(held.weights)) >= needed
-
-
-def _needed(model: Model, D: int) -> int:
-    return model.seeding.rows or model.rows_to_hold(D)
-
-
-def _rows_that_seed(model: Model, held: Held) -> int:
-    """How many of the rows seed: up to the last one needed, or all."""
-    counted = np.cumsum(held.weights > 0)
-    needed = _needed(model, held.rows.shape[1])
-    if model.forgetting.learns_at_once or len(counted) == 0 or counted[-1] < needed:
-        return len(held)
-    return int(np.searchsorted(counted, needed)) + 1
+def _passed(model: Model, state: State, first: Held, rest: Held, part: Tally) -> tuple[State, Info]:
+    """Rows without weight that waited too long leave without clusters; the rest is held."""
+    unknown = altered(part, total=len(first), scores=unknown_scores(len(first)))
+    return _reported(altered(state, held=rest if len(rest) else None), unknown, 1.0, 0.0, ())
 
 
 def _seeded(model: Model, state: State, first: Held, rest: Held, part: Tally) -> tuple[State, Info]:
     """Seed from the first rows, then learn the rest of the batch in the same step."""
-    state, repairs = seeded(model, state, first)
+    state, repairs, distance = seeded(model, state, first)
+    state = opened(model, state, seeding_typical(state.learned, distance))
     frame, found = state.frame, state.clusters
     assert frame is not None and found is not None
     Z = frame.inward(first.rows)
-    scores = scored(found, state.identity, Z, model.e_step(found, Z))
+    expectation = with_background(model, state, expect(model, found, Z), Z)
+    scores = scored(found, state.identity, Z, expectation)
     start = state.final_events
     changes = state.unreported
-    state = replace(state, final_events=start + len(first), unreported=())
+    state = altered(state, final_events=start + len(first), unreported=())
     latest = latest_time(state.time, rest)
-    tail = tallied(model, frame, found, state.identity, rest, latest)
-    state = replace(state, total_events=state.total_events - len(rest))
+    tail = tallied(model, state, rest, latest)
+    state = altered(state, total_events=state.total_events - len(rest))
     state, info = learn(model, state, tail)
-    return state, replace(
+    return state, altered(
         info,
         events=len(first) + info.events,
         changes=changes + info.changes,
@@ -333,53 +368,22 @@ def _seeded(model: Model, state: State, first: Held, rest: Held, part: Tally) ->
 
 def finish(model: Model, state: State) -> tuple[State, Info]:
     """End of a finite stream: seed from what is held. Without held rows nothing changes."""
-    nothing = Held(np.zeros((0, _width(state) or 0)), np.zeros(0), None, None)
+    state = settled(model, state)
+    nothing = Held(np.zeros((0, width(state) or 0)), np.zeros(0), None, None)
     part = _untallied(model, nothing)
     if state.held is None or len(state.held) == 0:
         return _reported(state, part, 1.0, 0.0, ())
-    if not state.held.weights.any():
-        rows = len(state.held)
-        unknown = replace(part, total=rows, scores=unknown_scores(rows))
-        return _reported(replace(state, held=None), unknown, 1.0, 0.0, ())
-    return _seeded(model, state, state.held, taken(state.held, slice(0, 0)), part)
-
-
-def score(model: Model, state: State, X: Any) -> Scores:
-    """Rows X (n, D) as the clusters stand now; nothing is learned.
-
-    Without any cluster the label is 0 with probability 1, and the rest is NaN.
-    """
-    rows = as_rows(X, state.features, _width(state))
-    if state.clusters is None or state.frame is None:
-        return unknown_scores(len(rows.values))
-    Z = state.frame.inward(rows.values)
-    return scored(state.clusters, state.identity, Z, model.e_step(state.clusters, Z))
-
-
-def clusters(model: Model, state: State) -> Found:
-    """The clusters of a state, in the rows' units; none and empty means before any rows."""
-    identity = state.identity
-    if state.clusters is None or state.frame is None:
-        none = np.zeros(0)
-        means = np.zeros((0, _width(state) or 0))
-        return Found(identity.uids, identity.slots, none, means, none, none)
-    tallied_rows = state.moments
-    return Found(
-        identity.uids,
-        identity.slots,
-        state.clusters.weights,
-        state.frame.outward(state.clusters.means),
-        model.reported(state.clusters, tallied_rows, state.frame.unit),
-        np.zeros(len(identity.slots)) if tallied_rows is None else tallied_rows.objective,
-    )
+    none = taken(state.held, slice(0, 0))
+    finished = _seeded if state.held.weights.any() else _passed
+    return finished(model, state, state.held, none, part)
 
 
 def warm_up(model: Model, D: int = 2) -> None:
     """Run every kernel of a model once, so that none is compiled in the middle of a stream."""
     draw = np.random.default_rng(0)
     state = init(model)
-    width = _width(state) or D
-    rows = draw.normal(size=(2 * model.size + 2, width))
+    D = width(state) or D
+    rows = draw.normal(size=(2 * model.size + 2, D))
     times = np.zeros(len(rows)) if model.forgetting.needs_times else None
     state, _ = step(model, state, rows, times=times)
     state, _ = finish(model, state)

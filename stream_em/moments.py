@@ -12,16 +12,23 @@ origin. The laws, up to rounding:
 
 There is no subtraction: it has no law that holds in floating point.
 
+A robust model counts rows for its means by their relevance u: it tallies Σwγu as a third
+weight, `relevance`, about which mean and scatter are centred and merged. The laws are the
+same; where it is None, u is 1 and the third weight is `step`.
+
 Sources: Chan, Golub & LeVeque 1983 (merge); Schubert & Gertz, SSDBM 2018 (weighted);
 Lang & Schubert 2020 (centred features instead of sums).
 """
 
-from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from stream_em.arrays import Array, record
+from stream_em.scatter import DiagonalScatter as DiagonalScatter
+from stream_em.scatter import FullScatter as FullScatter
+from stream_em.scatter import PooledScatter as PooledScatter
+from stream_em.scatter import Scatter as Scatter
 
 
 class Retentions(NamedTuple):
@@ -29,178 +36,6 @@ class Retentions(NamedTuple):
 
     step: float  # of the weight that steers learning: schedules and half-lives
     objective: float  # of the weight that counts events: half-lives only
-
-
-class Scatter(ABC):
-    """Σ wγ (z - mean)(z - mean)ᵀ of every cluster, in one of three forms."""
-
-    values: Array
-
-    @staticmethod
-    @abstractmethod
-    def zeros(K: int, D: int) -> "Scatter":
-        """The scatter of K clusters without rows."""
-
-    @staticmethod
-    @abstractmethod
-    def tallied(
-        kernels: Any, Z: Array, weights: Array, R: Array, centres: Array
-    ) -> tuple[Array, Array, Array, "Scatter"]:
-        """N (K,), Σw²γ (K,), mean (K, D) and scatter of weighted rows."""
-
-    @abstractmethod
-    def plus(self, other: "Scatter", between: Array, delta: Array) -> "Scatter":
-        """Sum of two scatters plus between_k δ_k δ_kᵀ; between (K,), delta (K, D)."""
-
-    @abstractmethod
-    def faded(self, retention: float) -> "Scatter":
-        """The scatter times a retention."""
-
-    @abstractmethod
-    def taken(self, rows: Array) -> "Scatter":
-        """The scatter of some clusters, in the order of `rows`."""
-
-    @abstractmethod
-    def joined(self, other: "Scatter") -> "Scatter":
-        """The scatters of two sets of clusters, one after the other."""
-
-    @abstractmethod
-    def folded(self, p: int, q: int, spread: Array) -> "Scatter":
-        """Cluster q folded into p, plus spread (2, D) of the two means about the new one.
-
-        `spread` rows are √n_i (μ_i - μ); row q stays in place and is to be dropped.
-        """
-
-    @abstractmethod
-    def permuted(self, order: Array) -> "Scatter":
-        """The scatter with its features in another order (D,)."""
-
-    @abstractmethod
-    def rescaled(self, factor: Array) -> "Scatter":
-        """The scatter of the same rows measured in other units; factor (D,)."""
-
-
-@record
-class FullScatter(Scatter):
-    """One matrix for each cluster."""
-
-    values: Array  # (K, D, D)
-
-    @staticmethod
-    def zeros(K: int, D: int) -> "FullScatter":
-        return FullScatter(np.zeros((K, D, D)))
-
-    @staticmethod
-    def tallied(
-        kernels: Any, Z: Array, weights: Array, R: Array, centres: Array
-    ) -> tuple[Array, Array, Array, Scatter]:
-        N, squares, mean, scatter = kernels.soft_tally_full(Z, weights, R, centres)
-        return N, squares, mean, FullScatter(scatter)
-
-    def plus(self, other: Scatter, between: Array, delta: Array) -> "FullScatter":
-        outer = (between[:, None] * delta)[:, :, None] * delta[:, None, :]
-        return FullScatter(self.values + other.values + outer)
-
-    def faded(self, retention: float) -> "FullScatter":
-        return FullScatter(self.values * retention)
-
-    def taken(self, rows: Array) -> "FullScatter":
-        return FullScatter(self.values[rows])
-
-    def joined(self, other: Scatter) -> "FullScatter":
-        return FullScatter(np.concatenate([self.values, other.values]))
-
-    def folded(self, p: int, q: int, spread: Array) -> "FullScatter":
-        values = np.array(self.values)
-        values[p] += values[q] + spread.T @ spread
-        return FullScatter(values)
-
-    def permuted(self, order: Array) -> "FullScatter":
-        return FullScatter(self.values[:, order][:, :, order])
-
-    def rescaled(self, factor: Array) -> "FullScatter":
-        return FullScatter(self.values * np.outer(factor, factor))
-
-
-@record
-class DiagonalScatter(Scatter):
-    """One sum of squares for each cluster and feature."""
-
-    values: Array  # (K, D)
-
-    @staticmethod
-    def zeros(K: int, D: int) -> "DiagonalScatter":
-        return DiagonalScatter(np.zeros((K, D)))
-
-    @staticmethod
-    def tallied(
-        kernels: Any, Z: Array, weights: Array, R: Array, centres: Array
-    ) -> tuple[Array, Array, Array, Scatter]:
-        N, squares, mean, scatter = kernels.soft_tally_diagonal(Z, weights, R, centres)
-        return N, squares, mean, DiagonalScatter(scatter)
-
-    def plus(self, other: Scatter, between: Array, delta: Array) -> "DiagonalScatter":
-        return DiagonalScatter(self.values + other.values + between[:, None] * np.square(delta))
-
-    def faded(self, retention: float) -> "DiagonalScatter":
-        return DiagonalScatter(self.values * retention)
-
-    def taken(self, rows: Array) -> "DiagonalScatter":
-        return DiagonalScatter(self.values[rows])
-
-    def joined(self, other: Scatter) -> "DiagonalScatter":
-        return DiagonalScatter(np.concatenate([self.values, other.values]))
-
-    def folded(self, p: int, q: int, spread: Array) -> "DiagonalScatter":
-        values = np.array(self.values)
-        values[p] += values[q] + np.square(spread).sum(axis=0)
-        return DiagonalScatter(values)
-
-    def permuted(self, order: Array) -> "DiagonalScatter":
-        return DiagonalScatter(self.values[:, order])
-
-    def rescaled(self, factor: Array) -> "DiagonalScatter":
-        return DiagonalScatter(self.values * np.square(factor))
-
-
-@record
-class PooledScatter(Scatter):
-    """One matrix for all clusters together."""
-
-    values: Array  # (D, D)
-
-    @staticmethod
-    def zeros(K: int, D: int) -> "PooledScatter":
-        return PooledScatter(np.zeros((D, D)))
-
-    @staticmethod
-    def tallied(
-        kernels: Any, Z: Array, weights: Array, R: Array, centres: Array
-    ) -> tuple[Array, Array, Array, Scatter]:
-        N, squares, mean, scatter = kernels.soft_tally_pooled(Z, weights, R, centres)
-        return N, squares, mean, PooledScatter(scatter)
-
-    def plus(self, other: Scatter, between: Array, delta: Array) -> "PooledScatter":
-        outer = (between[:, None] * delta).T @ delta
-        return PooledScatter(self.values + other.values + outer)
-
-    def faded(self, retention: float) -> "PooledScatter":
-        return PooledScatter(self.values * retention)
-
-    def taken(self, rows: Array) -> "PooledScatter":
-        return self
-
-    def joined(self, other: Scatter) -> "PooledScatter":
-        return PooledScatter(self.values + other.values)
-
-    def folded(self, p: int, q: int, spread: Array) -> "PooledScatter":
-        return PooledScatter(self.values + spread.T @ spread)
-
-    def permuted(self, order: Array) -> "PooledScatter":
-        return PooledScatter(self.values[order][:, order])
-
-    def rescaled(self, factor: Array) -> "PooledScatter":
-        return PooledScatter(self.values * np.outer(factor, factor))
 
 
 @record
@@ -212,6 +47,7 @@ class Moments:
     squares: Array  # (K,) Σw²γ, faded by the square of the step retention
     mean: Array  # (K, D) offset from the reference vector
     scatter: Scatter  # centred at the mean, normalised by `step`
+    relevance: Array | None = None  # (K,) Σwγu, faded like `step`; None stands for `step`
 
 
 def zero(form: type[Scatter], K: int, D: int) -> Moments:
@@ -225,15 +61,36 @@ def zero(form: type[Scatter], K: int, D: int) -> Moments:
 
 
 def tally(
-    form: type[Scatter], kernels: Any, Z: Array, weights: Array, R: Array, centres: Array
+    form: type[Scatter],
+    kernels: Any,
+    Z: Array,
+    weights: Array,
+    R: Array,
+    centres: Array,
+    relevance: Array | None = None,
 ) -> Moments:
     """Tally rows Z (n, D) with weights (n,) under responsibilities R (n, K).
 
     `centres` (K, D) are the means the responsibilities were made under; a cluster
-    that receives nothing keeps its centre as mean.
+    that receives nothing keeps its centre as mean. `relevance` (n, K) are the u by which
+    rows count for mean and scatter.
     """
-    N, squares, mean, scatter = form.tallied(kernels, Z, weights, R, centres)
-    return Moments(N, N, squares, mean, scatter)
+    if relevance is None:
+        N, squares, mean, scatter = form.tallied(kernels, Z, weights, R, centres)
+        return Moments(N, N, squares, mean, scatter)
+    total, _, mean, scatter = form.tallied(kernels, Z, weights, R * relevance, centres)
+    N = weights @ R
+    return Moments(N, N, np.square(weights) @ R, mean, scatter, total)
+
+
+def pull(a: Moments) -> Array:
+    """The weight (K,) with which each mean and scatter takes part in a merge."""
+    return a.step if a.relevance is None else a.relevance
+
+
+def _relevances(a: Moments, b: Moments) -> tuple[Array, Array] | None:
+    """The third weights of both, or None where neither has one."""
+    return None if a.relevance is None and b.relevance is None else (pull(a), pull(b))
 
 
 def hard_tally(kernels: Any, Z: Array, weights: Array, labels: Array, centres: Array) -> Moments:
@@ -252,17 +109,19 @@ def merge(a: Moments, b: Moments) -> Moments:
     >>> both.step, both.mean, both.scatter.values
     (array([3.]), array([[3.]]), array([[14.]]))
     """
-    step = a.step + b.step
-    safe = np.where(step > 0, step, 1.0)
+    left, right = pull(a), pull(b)
+    total = left + right
+    safe = np.where(total > 0, total, 1.0)
     delta = b.mean - a.mean
-    mean = a.mean + (b.step / safe)[:, None] * delta
-    mean = np.where((a.step > 0)[:, None], mean, np.where((b.step > 0)[:, None], b.mean, a.mean))
+    mean = a.mean + (right / safe)[:, None] * delta
+    mean = np.where((left > 0)[:, None], mean, np.where((right > 0)[:, None], b.mean, a.mean))
     return Moments(
-        step,
+        a.step + b.step,
         a.objective + b.objective,
         a.squares + b.squares,
         mean,
-        a.scatter.plus(b.scatter, a.step * b.step / safe, delta),
+        a.scatter.plus(b.scatter, left * right / safe, delta),
+        None if _relevances(a, b) is None else total,
     )
 
 
@@ -278,20 +137,23 @@ def fade(a: Moments, retention: Retentions) -> Moments:
         a.squares * retention.step**2,
         a.mean,
         a.scatter.faded(retention.step),
+        None if a.relevance is None else a.relevance * retention.step,
     )
 
 
 def fold(a: Moments, p: int, q: int) -> Moments:
     """Structural merge: clusters p and q become one in p's place; q's row is dropped.
 
-    The mean is weighted by N_obj, the scatter follows by the parallel-axis theorem;
-    where N_step is proportional to N_obj this is Chan's merge.
+    The mean is weighted by N_obj (times the mean relevance), the scatter follows by the
+    parallel-axis theorem; where N_step is proportional to N_obj this is Chan's merge.
     """
     by = a.objective if a.objective[p] + a.objective[q] > 0 else a.step
+    if a.relevance is not None:
+        by = by * a.relevance / np.where(a.step > 0, a.step, 1.0)
     pair = [p, q]
     total = by[pair].sum()
     mean = by[pair] @ a.mean[pair] / total if total > 0 else a.mean[p]
-    spread = np.sqrt(a.step[pair])[:, None] * (a.mean[pair] - mean)
+    spread = np.sqrt(pull(a)[pair])[:, None] * (a.mean[pair] - mean)
 
     def sums(values: Array) -> Array:
         out = np.array(values)
@@ -301,7 +163,12 @@ def fold(a: Moments, p: int, q: int) -> Moments:
     means = np.array(a.mean)
     means[p] = mean
     joined = Moments(
-        sums(a.step), sums(a.objective), sums(a.squares), means, a.scatter.folded(p, q, spread)
+        sums(a.step),
+        sums(a.objective),
+        sums(a.squares),
+        means,
+        a.scatter.folded(p, q, spread),
+        None if a.relevance is None else sums(a.relevance),
     )
     return take(joined, np.delete(np.arange(len(a.step)), q))
 
@@ -309,31 +176,38 @@ def fold(a: Moments, p: int, q: int) -> Moments:
 def take(a: Moments, rows: Array) -> Moments:
     """The tally of some clusters, in the order of `rows`."""
     return Moments(
-        a.step[rows], a.objective[rows], a.squares[rows], a.mean[rows], a.scatter.taken(rows)
+        a.step[rows],
+        a.objective[rows],
+        a.squares[rows],
+        a.mean[rows],
+        a.scatter.taken(rows),
+        None if a.relevance is None else a.relevance[rows],
     )
 
 
 def join(a: Moments, b: Moments) -> Moments:
     """The clusters of `a` followed by those of `b`; both about the same reference."""
+    relevances = _relevances(a, b)
     return Moments(
         np.concatenate([a.step, b.step]),
         np.concatenate([a.objective, b.objective]),
         np.concatenate([a.squares, b.squares]),
         np.concatenate([a.mean, b.mean]),
         a.scatter.joined(b.scatter),
+        None if relevances is None else np.concatenate(relevances),
     )
 
 
 def move(a: Moments, shift: Array, factor: Array) -> Moments:
     """The same tally in other coordinates: z becomes z·factor + shift, each (D,)."""
-    return Moments(
-        a.step, a.objective, a.squares, a.mean * factor + shift, a.scatter.rescaled(factor)
-    )
+    mean, scatter = a.mean * factor + shift, a.scatter.rescaled(factor)
+    return Moments(a.step, a.objective, a.squares, mean, scatter, a.relevance)
 
 
 def permute(a: Moments, order: Array) -> Moments:
     """The same tally with its features in another order (D,)."""
-    return Moments(a.step, a.objective, a.squares, a.mean[:, order], a.scatter.permuted(order))
+    mean, scatter = a.mean[:, order], a.scatter.permuted(order)
+    return Moments(a.step, a.objective, a.squares, mean, scatter, a.relevance)
 
 
 def of_rows(Z: Array, weights: Array) -> Moments:

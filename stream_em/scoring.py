@@ -1,17 +1,28 @@
 """Rows under fixed clusters: their scores, their sums, and their tally."""
 
-from typing import Any
-
 import numpy as np
 
-from stream_em import moments
+from stream_em import incomplete, moments
 from stream_em.arrays import Array
-from stream_em.errors import RowsError
-from stream_em.models.density import kernels_in_use
+from stream_em.background import background_share, log_volumes, mixed, outside, ranged
+from stream_em.incomplete import expect, spread_of
+from stream_em.kernels import kernels_in_use
 from stream_em.models.protocol import Clusters, Expectation, Model
+from stream_em.models.settings import Restructuring
 from stream_em.moments import Moments
 from stream_em.seeding import with_given
-from stream_em.state import Frame, Held, Identity, Scores, Sums, Tally
+from stream_em.state import (
+    Held,
+    Identity,
+    Quarantine,
+    Scores,
+    State,
+    Sums,
+    Tally,
+)
+
+WINDOW_ROWS = 1000  # on which merges are scored where the number of clusters varies
+CLIP = 16.0  # squared distances count up to 16 d̄² for what is typical
 
 
 def scored(clusters: Clusters, identity: Identity, Z: Array, expectation: Expectation) -> Scores:
@@ -23,12 +34,14 @@ def scored(clusters: Clusters, identity: Identity, Z: Array, expectation: Expect
         probability = soft[np.arange(len(Z)), labels]
         moved = Z - clusters.means[labels]
         distance = np.einsum("nd,nd->n", moved, moved)
+        if np.isnan(distance).any():
+            distance = incomplete.squared_distance(moved)
     return Scores(
         labels,
         probability,
         distance,
         expectation.log_likelihood,
-        np.zeros(len(Z)),
+        expectation.background,
         identity.slots,
         identity.uids,
         soft,
@@ -78,7 +91,11 @@ def summed(expectation: Expectation, weights: Array, given: Array | None) -> Sum
         R = with_given(R, given)
         logs = np.log(np.where(R > 0, R, 1.0))
         entropy = np.where(np.isnan(given).any(axis=1), entropy, -(R * logs).sum(axis=1))
-    energy = np.einsum("nk,nk->n", R, expectation.log_joint) + entropy
+    inside = np.einsum("nk,nk->n", R, expectation.log_joint)
+    share = outside(expectation, given)
+    energy = (1 - share) * inside + entropy
+    if expectation.log_background is not None:
+        energy += share * expectation.log_background
     return Sums(
         total,
         objective,
@@ -88,39 +105,100 @@ def summed(expectation: Expectation, weights: Array, given: Array | None) -> Sum
     )
 
 
-def tallied(
-    model: Model,
-    frame: Frame,
-    clusters: Clusters,
-    identity: Identity,
-    held: Held,
-    latest: float | None,
-) -> Tally:
-    """Half a step: the rows of `held` tallied under fixed clusters.
+def tallied(model: Model, start: State, held: Held, latest: float | None) -> Tally:
+    """Half a step: the rows of `held` tallied under the clusters of `start`.
 
     `latest` is the event time to which the rows' weights are faded.
     """
+    frame, clusters = start.frame, start.clusters
+    assert frame is not None and clusters is not None
     Z = frame.inward(held.rows)
-    expectation = model.e_step(clusters, Z)
+    expectation = expect(model, clusters, Z)
     effective = model.forgetting.row_weights(held.weights, held.times, latest)
+    counted = held.weights > 0
+    expectation = with_background(model, start, expectation, Z)
+    share = outside(expectation, held.given)
+    own, far = _set_aside(model, start, expectation, held, Z, effective)
+    own, uniform = own * (1 - share), None
+    if start.background is not None:
+        uniform = ranged(Z[counted], float(effective @ share))
+    mean = start.typical.mean
+    clip = CLIP * mean if mean > 0 else np.inf
     return Tally(
         held=taken(held, slice(0, 0)),
         frame=frame,
         clusters=clusters,
-        moments=_moments(model, clusters, Z, effective, expectation, held.given),
-        spread=moments.of_rows(Z, effective),
+        moments=tally_of(model, clusters, Z, own, expectation, held.given),
+        spread=spread_of(model, Z, effective, start.spread),
         weight=float(held.weights.sum()),
         total=len(held),
-        learned=int(np.count_nonzero(held.weights)),
+        learned=int(np.count_nonzero(counted)),
         time=latest,
         sums=summed(expectation, held.weights, held.given),
-        scores=scored(clusters, identity, Z, expectation),
+        clipped=float(held.weights @ np.minimum(expectation.nearest_distance, clip)),
+        far=far,
+        uniform=uniform,
+        recent=_recent(model, Z[counted]),
+        scores=scored(clusters, start.identity, Z, expectation),
         features=None,
         ignored_columns=0,
     )
 
 
-def _moments(
+def _set_aside(
+    model: Model, start: State, expectation: Expectation, held: Held, Z: Array, effective: Array
+) -> tuple[Array, Quarantine | None]:
+    """Weights (n,) that enter the tally, and the rows that wait outside it or as copies."""
+    if start.quarantine is None or model.restructuring is None:
+        return effective, None
+    aside = _aside(model.restructuring, start, expectation, held)
+    arrivals = start.learned + np.cumsum(held.weights > 0) - 1
+    copies = start.background is not None
+    scores = expectation.background if copies else expectation.nearest_distance
+    far = Quarantine(Z[aside], effective[aside], scores[aside], arrivals[aside])
+    return (effective if copies else np.where(aside, 0.0, effective)), far
+
+
+def with_background(model: Model, start: State, expectation: Expectation, Z: Array) -> Expectation:
+    """The expectation of the mixture (1 - w0)·Σ π_k N_k + w0/V.
+
+    w0 = max(N_0/(N_0 + ΣN_k), least share). Responsibilities stay given not background.
+    """
+    uniform, held, spread = start.background, start.moments, start.spread
+    if uniform is None or model.background is None or held is None or spread is None:
+        return expectation
+    share = background_share(model.background, uniform, float(held.step.sum()))
+    return mixed(expectation, share, log_volumes(uniform, moments.variance(spread)[0], Z))
+
+
+def _recent(model: Model, Z: Array) -> Array | None:
+    """The last complete rows, where the number of clusters varies."""
+    if model.restructuring is None or not model.restructuring.variable:
+        return None
+    return np.array(Z[~np.isnan(Z).any(axis=1)][-WINDOW_ROWS:])
+
+
+def latest_rows(before: Array | None, after: Array | None) -> Array | None:
+    """The last rows of two runs of rows."""
+    if before is None or after is None:
+        return before if after is None else after
+    return np.concatenate([before, after])[-WINDOW_ROWS:]
+
+
+def _aside(settings: Restructuring, start: State, expectation: Expectation, held: Held) -> Array:
+    """Which rows are set aside, (n,) bool: far ones, or those the background claims."""
+    free = (held.weights > 0) & ~np.isnan(held.rows).any(axis=1)
+    if held.given is not None:
+        free &= np.isnan(held.given).any(axis=1)
+    if start.background is not None:
+        return free & (expectation.background > 0.5)
+    mean = start.typical.mean
+    if start.learned < settings.every_rows or mean <= 0:
+        return np.zeros(len(free), dtype=bool)
+    return free & (expectation.nearest_distance > settings.threshold * mean)
+
+
+def tally_of(
     model: Model,
     clusters: Clusters,
     Z: Array,
@@ -130,53 +208,14 @@ def _moments(
 ) -> Moments:
     kernels = kernels_in_use()
     R = expectation.responsibilities
-    if R is None and given is None:
+    lacking = model.missing is not None and bool(np.isnan(Z).any())
+    if R is None and given is None and not lacking:
         return moments.hard_tally(kernels, Z, weights, expectation.labels, clusters.means)
     if R is None:
         K = len(clusters.means)
         R = (expectation.labels[:, None] == np.arange(K)).astype(np.float64)
     R = np.ascontiguousarray(with_given(R, given))
-    return moments.tally(model.scatter, kernels, Z, weights, R, clusters.means)
-
-
-def given_responsibilities(labels: Any, responsibilities: Any, n: int, K: int) -> Array | None:
-    """What is known of n rows as (n, K), NaN where unknown; None when nothing is given.
-
-    Raises `RowsError` for labels (n,) that are no rows of `means` or -1, and for
-    responsibilities that are no distributions.
-    """
-    if labels is not None and responsibilities is not None:
-        raise RowsError("labels and responsibilities came together; give one of the two")
-    if n == 0 or (labels is None and responsibilities is None):
-        return None
-    return _posterior(responsibilities, n, K) if labels is None else _one_hot(labels, n, K)
-
-
-def _posterior(responsibilities: Any, n: int, K: int) -> Array:
-    try:
-        given = np.asarray(responsibilities, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise RowsError(f"responsibilities must be numbers, (n, K) = {n, K} ({error})") from None
-    if given.shape != (n, K):
-        raise RowsError(f"responsibilities came in shape {given.shape}, expected {(n, K)}")
-    known = given[~np.isnan(given).any(axis=1)]
-    if (known < 0).any() or not np.allclose(known.sum(axis=1), 1.0, atol=1e-6):
-        raise RowsError(
-            "given responsibilities must be >= 0 and sum to 1 in each row; "
-            "use rows of NaN where they are unknown"
-        )
-    return np.where(np.isnan(given).any(axis=1, keepdims=True), np.nan, given)
-
-
-def _one_hot(labels: Any, n: int, K: int) -> Array:
-    given_labels = np.asarray(labels)
-    if given_labels.shape != (n,) or not np.issubdtype(given_labels.dtype, np.integer):
-        raise RowsError(f"labels must be {n} whole numbers, rows of means; -1 where unknown")
-    if ((given_labels < -1) | (given_labels >= K)).any():
-        raise RowsError(f"labels must lie between -1 (unknown) and {K - 1}")
-    given = (given_labels[:, None] == np.arange(K)).astype(np.float64)
-    given[given_labels < 0] = np.nan
-    return given
+    return incomplete.tally_expected(model, clusters, Z, weights, R)
 
 
 def taken(held: Held, rows: slice) -> Held:

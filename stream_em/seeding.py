@@ -6,16 +6,23 @@ the best is kept: least J for k-means, highest log-likelihood of the rows otherw
 """
 
 import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from stream_em import moments as tallies
-from stream_em.arrays import Array
+from stream_em.arrays import Array, altered
+from stream_em.background import background_share, log_volumes, mixed, outside, ranged
 from stream_em.errors import StreamEmWarning
-from stream_em.models.density import kernels_in_use
+from stream_em.incomplete import expect, tally_expected
+from stream_em.kernels import kernels_in_use
 from stream_em.models.protocol import Clusters, Model
+from stream_em.models.settings import Annealing
+from stream_em.models.soft_kmeans import SoftKMeans, critical_beta
 from stream_em.moments import Moments
+
+NEIGHBOURS = 1000  # rows among which neighbours are looked for
 
 
 class Material(NamedTuple):
@@ -33,17 +40,38 @@ class Seeded(NamedTuple):
     clusters: Clusters
     moments: Moments
     slots: Array  # (K,) int64
+    claimed: float  # weight that the background claims, not in the moments
     interventions: tuple[str, ...]
 
 
 def seed_clusters(model: Model, material: Material, seed: int, restarts: int) -> Seeded:
     """The best of several seeds; fewer clusters where there are fewer distinct rows."""
     learned = int(np.count_nonzero(material.weights))
+    dense = core(material) if model.background is not None and restarts > 1 else None
     grown = [
-        _grow(model, material, np.random.default_rng((seed, learned, restart)))
+        _grow(
+            model,
+            material,
+            dense if restart % 2 else None,
+            np.random.default_rng((seed, learned, restart)),
+        )
         for restart in range(restarts)
     ]
     return max(grown, key=lambda pair: pair[0])[1]
+
+
+def core(material: Material) -> Array:
+    """The nine tenths of the rows with the nearest neighbours, (n,) bool.
+
+    Rows of the background lie alone, and k-means++ loves what lies alone.
+    """
+    X = np.nan_to_num(material.Z) / np.sqrt(material.spread)
+    others = X[:: max(1, len(X) // NEIGHBOURS)]
+    squares = np.square(X).sum(axis=1)[:, None] + np.square(others).sum(axis=1)
+    distance = squares - 2 * X @ others.T
+    near = min(max(2, len(others) // 50), len(others)) - 1
+    lonely = np.partition(distance, near, axis=1)[:, near]
+    return lonely <= np.quantile(lonely, 0.9)
 
 
 def warn_if_fewer(model: Model, found: Seeded) -> None:
@@ -57,31 +85,89 @@ def warn_if_fewer(model: Model, found: Seeded) -> None:
         )
 
 
-def _grow(model: Model, material: Material, draw: np.random.Generator) -> tuple[float, Seeded]:
+def _grow(
+    model: Model, material: Material, dense: Array | None, draw: np.random.Generator
+) -> tuple[float, Seeded]:
     """One seed: its quality (higher is better) and its clusters."""
-    centres, slots = plus_plus(material, model.size, draw)
+    filled = material._replace(Z=np.nan_to_num(material.Z))  # a missing cell starts at the mean
+    if dense is not None:
+        filled = filled._replace(weights=np.where(dense, filled.weights, 0.0))
+    centres, slots = plus_plus(filled, model.size, draw)
     given = None if material.given is None else material.given[:, slots]
-    material = material._replace(given=given)
-    centres, labels = _lloyd(material, centres, model.seeding.lloyd_steps)
+    material, filled = material._replace(given=given), filled._replace(given=given)
+    centres, labels = lloyd(
+        filled, model.centres(centres), model.seeding.lloyd_steps, model.centres
+    )
     R = with_given((labels[:, None] == np.arange(len(centres))).astype(np.float64), given)
-    moments = _tally(model, material, R, centres)
+    moments = _tally(model, filled, R, centres)
     if model.has_density:
-        return _em(model, material, model.start(moments, material.spread), slots)
+        clusters = model.start(moments, material.spread)
+        if isinstance(model, SoftKMeans) and model.annealing is not None:
+            clusters = _annealed(model, model.annealing, material, clusters, draw)
+        return _em(model, material, clusters, slots)
     clusters, repairs = model.m_step(moments, material.spread, None)
-    quality = -float(moments.scatter.values.sum())
-    return quality, Seeded(clusters, moments, slots, repairs)
+    if np.isnan(material.Z).any():
+        clusters, moments = _completed(model, material, clusters, moments)
+    return -model.distortion(moments), Seeded(clusters, moments, slots, 0.0, repairs)
+
+
+def _completed(
+    model: Model, material: Material, clusters: Clusters, moments: Moments
+) -> tuple[Clusters, Moments]:
+    """Lloyd iterations over the observed cells, after those in which all others stood at 0."""
+    for _ in range(model.seeding.lloyd_steps):
+        labels = expect(model, clusters, material.Z).labels
+        R = (labels[:, None] == np.arange(len(clusters.means))).astype(np.float64)
+        R = with_given(R, material.given)
+        moments = tally_expected(model, clusters, material.Z, material.weights, R)
+        clusters = model.m_step(moments, material.spread, clusters).clusters
+    return clusters, moments
 
 
 def _em(model: Model, material: Material, clusters: Clusters, slots: Array) -> tuple[float, Seeded]:
     """EM iterations on the held rows; at least one, so that the tally is a posterior one."""
+    Z, weights, given, spread = material
+    total = float(weights.sum())
+    uniform = None if model.background is None else ranged(Z[weights > 0], min(1.0, 0.5 * total))
     for _ in range(max(model.seeding.em_steps, 1)):
-        expectation = model.e_step(clusters, material.Z)
+        expectation = expect(model, clusters, Z)
+        own = weights
+        if uniform is not None and model.background is not None:
+            share = background_share(model.background, uniform, total - uniform.step)
+            expectation = mixed(expectation, share, log_volumes(uniform, spread, Z))
+            own = weights * (1 - outside(expectation, given))
+            claimed = total - float(own.sum())
+            uniform = altered(uniform, step=claimed, objective=claimed)
+        assert expectation.responsibilities is not None
+        R = with_given(expectation.responsibilities, given)
+        moments = tally_expected(model, clusters, Z, own, R)
+        clusters, repairs = model.m_step(moments, spread, clusters)
+    quality = float(weights @ expectation.log_likelihood)
+    claimed = 0.0 if uniform is None else uniform.step
+    return quality, Seeded(clusters, moments, slots, claimed, repairs)
+
+
+def _annealed(
+    model: SoftKMeans,
+    settings: Annealing,
+    material: Material,
+    clusters: Clusters,
+    draw: np.random.Generator,
+) -> Clusters:
+    """The means after β has risen from the critical value to the model's."""
+    target = 1 / (2 * float(clusters.covariances[0]))
+    beta = settings.start * critical_beta(material.Z, material.weights)
+    scale = 1e-3 * np.sqrt(material.spread)
+    while beta < target:
+        nudged = clusters.means + scale * draw.normal(size=clusters.means.shape)
+        clusters = model.tempered(altered(clusters, means=nudged), beta)
+        expectation = expect(model, clusters, material.Z)
         assert expectation.responsibilities is not None
         R = with_given(expectation.responsibilities, material.given)
-        moments = _tally(model, material, R, clusters.means)
-        clusters, repairs = model.m_step(moments, material.spread, clusters)
-    quality = float(material.weights @ expectation.log_likelihood)
-    return quality, Seeded(clusters, moments, slots, repairs)
+        moments = tally_expected(model, clusters, material.Z, material.weights, R)
+        clusters = model.m_step(moments, material.spread, clusters).clusters
+        beta *= settings.factor
+    return model.tempered(clusters, target)
 
 
 def _tally(model: Model, material: Material, R: Array, centres: Array) -> Moments:
@@ -130,8 +216,16 @@ def _given_means(Z: Array, weights: Array, given: Array) -> dict[int, Array]:
     return {int(k): G[:, k] @ Z / mass[k] for k in np.flatnonzero(mass > 0)}
 
 
-def _lloyd(material: Material, centres: Array, steps: int) -> tuple[Array, Array]:
-    """At most `steps` Lloyd iterations: centres (K, D) and the labels (n,) under them."""
+def lloyd(
+    material: Material,
+    centres: Array,
+    steps: int,
+    placed: Callable[[Array], Array] = np.asarray,
+) -> tuple[Array, Array]:
+    """At most `steps` Lloyd iterations: centres (K, D) and the labels (n,) under them.
+
+    `placed` says where clusters with given mean rows (K, D) have their centres.
+    """
     kernels = kernels_in_use()
     Z, weights, given, _ = material
     fixed = None if given is None else ~np.isnan(given).any(axis=1)
@@ -144,6 +238,6 @@ def _lloyd(material: Material, centres: Array, steps: int) -> tuple[Array, Array
         if before is not None and np.array_equal(labels, before):
             break
         last = centres
-        centres = tallies.hard_tally(kernels, Z, weights, labels, centres).mean
+        centres = placed(tallies.hard_tally(kernels, Z, weights, labels, centres).mean)
     assert labels is not None
     return last, labels

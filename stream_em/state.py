@@ -10,23 +10,32 @@ import numpy as np
 
 from stream_em.arrays import Array, record
 from stream_em.forgetting import Window
+from stream_em.models.directions import unit_rows
 from stream_em.models.protocol import Clusters
 from stream_em.moments import Moments
 
 
 @record
 class Frame:
-    """The model's coordinates: z = (x - origin)/unit, fixed once clusters are seeded."""
+    """The model's coordinates: z = (x - origin)/unit, fixed once clusters are seeded.
+
+    On the `sphere` z = x/|x| instead: only directions count, and the origin is 0.
+    """
 
     origin: Array  # (D,) the reference vector r, in the rows' units
     unit: Array  # (D,) ones unless the model standardises
+    sphere: bool = False
 
     def inward(self, X: Array) -> Array:
         """Rows (n, D) in the model's coordinates, C order."""
+        if self.sphere:
+            return unit_rows(X)
         return np.ascontiguousarray((X - self.origin) / self.unit)
 
     def outward(self, Z: Array) -> Array:
-        """Model coordinates back in the rows' units."""
+        """Model coordinates (n, D) or (D,) back in the rows' units; on the sphere, directions."""
+        if self.sphere:
+            return unit_rows(np.atleast_2d(Z)).reshape(Z.shape)
         return Z * self.unit + self.origin
 
 
@@ -41,6 +50,50 @@ class Held:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+@record
+class Quarantine:
+    """Rows set aside, as copies: no cluster is near, and none has claimed them yet."""
+
+    rows: Array  # (q, D) in the model's coordinates
+    weights: Array  # (q,) faded like events
+    scores: Array  # (q,) squared distance to the nearest mean, or share of the background
+    arrivals: Array  # (q,) int64, rows learned before each
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@record
+class Typical:
+    """The running mean squared distance to the nearest mean, A/B, glitches clipped."""
+
+    total: float  # A
+    weight: float  # B
+
+    @property
+    def mean(self) -> float:
+        """d̄², 0 while nothing is known."""
+        return self.total / self.weight if self.weight > 0 else 0.0
+
+
+@record
+class Averaged:
+    """Normalised statistics averaged along the stream, late ones most: a second model."""
+
+    moments: Moments  # each step's tally over its window's weight, weights ∝ n'³
+    since: float  # the clock, in Σw, when averaging began
+
+
+@record
+class Uniform:
+    """The tally of the background, and the ranges over which it is uniform."""
+
+    step: float  # N_0, steers its share
+    objective: float  # N_0, counts events
+    low: Array  # (D,) running range, in the model's coordinates
+    high: Array  # (D,)
 
 
 @record
@@ -81,6 +134,11 @@ class State:
     moments: Moments | None  # the tally; None while rows are held
     spread: Moments | None  # all rows as one cluster: the running variance
     held: Held | None  # rows before seeding
+    typical: Typical  # k-means: what counts as far
+    quarantine: Quarantine | None  # rows set aside; None without restructuring
+    background: Uniform | None  # None without one
+    averaged: Averaged | None  # None where the policy forgets events
+    recent: Array | None  # (≤ 1000, D) last rows, model coordinates, to score merges on
     unreported: tuple[Change, ...]  # changes that belong to the next step's info
 
     @property
@@ -101,6 +159,14 @@ class Scores:
     slots: Array  # (K,) of the clusters at scoring time
     uids: Array  # (K,)
     soft: Array | None  # (n, K); None stands for one-hot at `labels`
+
+    @property
+    def outlier(self) -> Array:
+        """Which rows are outliers, (n,) bool: more likely background than of any cluster.
+
+        All False for models without a background.
+        """
+        return np.asarray(self.background > 0.5)
 
     @property
     def responsibilities(self) -> Array:
@@ -138,6 +204,10 @@ class Tally:
     learned: int  # rows with weight > 0
     time: float | None  # latest event time, which row weights are faded to
     sums: Sums
+    clipped: float  # Σw·min(d², 16 d̄²), for the running mean distance
+    far: Quarantine | None  # rows set aside (k-means), or copies of them (mixtures)
+    uniform: Uniform | None  # the background's part, and the rows' ranges
+    recent: Array | None  # (≤ 1000, D) its last rows, where merges are scored on them
     scores: Scores
     features: tuple[str, ...] | None
     ignored_columns: int

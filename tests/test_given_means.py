@@ -65,9 +65,8 @@ def test_a_mixture_from_given_means_waits_before_its_first_update():
 def test_the_variance_of_a_constant_feature_has_a_floor():
     """v is floored by 1e-12 of the largest, so the prior never vanishes."""
     X = np.column_stack([rows(200), np.full(200, 3.0)])
-    model = se.GaussianMixture(
-        1, covariance=se.Diagonal(), forgetting=se.KeepNothing(), initial_means=[[0.0, 0.0, 3.0]]
-    )
+    common = {"forgetting": se.KeepNothing(), "initial_means": [[0.0, 0.0, 3.0]]}
+    model = se.GaussianMixture(1, se.Diagonal(), background=None, **common)
     state, _ = se.step(model, se.init(model), X)
     expected = 0.1 * 1e-12 * X.var(axis=0).max() / 201
     assert se.clusters(model, state).covariances[0, 2] == pytest.approx(expected, rel=1e-9, abs=0)

@@ -40,6 +40,12 @@ MODELS = [
         initial_weights=np.array([0.25, 0.75]),
     ),
     se.GaussianMixture(2, se.Spherical(), initial_means=MEANS, initial_covariances=[1.0, 2]),
+    se.KMeans(2, restructuring=None),
+    se.KMeans(2, restructuring=se.Restructuring(capacity=10), missing=se.Learn()),
+    se.SoftKMeans(2, annealing=se.Annealing(factor=1.5)),
+    se.GaussianMixture(2, background=None),
+    se.GaussianMixture(2, background=se.Background(0.001), restructuring=None),
+    se.GaussianMixture(2, restructuring=se.Restructuring(variable=True), missing=se.Learn()),
 ]
 EVERYTHING = [
     *(("covariance", c) for c in COVARIANCES),
@@ -50,6 +56,13 @@ EVERYTHING = [
     ("prior", PARTS[2]),
     ("prior", PARTS[3]),
     ("scaling", se.Standardise()),
+    ("missing", se.Learn()),
+    ("restructuring", se.Restructuring()),
+    ("restructuring", se.Restructuring(2.0, 50, 100, 400, 1, 2, 3, 1e4, True)),
+    ("background", se.Background()),
+    ("background", se.Background(least_share=0.01)),
+    ("annealing", se.Annealing()),
+    ("annealing", se.Annealing(1.5, 1.1)),
 ]
 every_setting = pytest.mark.parametrize(
     ("family", "value"), EVERYTHING, ids=lambda v: v if isinstance(v, str) else repr(v)[:40]
@@ -95,6 +108,11 @@ def test_defaults_are_those_of_the_specification():
     assert se.KMeans(3).prior is None
     assert se.SoftKMeans(3).beta is None
     assert se.GaussianMixture(3).scaling is None
+    assert se.GaussianMixture(3).background == se.Background(least_share=1e-4)
+    assert se.KMeans(3).background is se.SoftKMeans(3).background is None
+    for model in (se.KMeans(3), se.SoftKMeans(3), se.GaussianMixture(3)):
+        assert model.restructuring == se.Restructuring(4.0, 1000, 500, 10_000, 3, 4, 1, None, False)
+        assert model.missing is None
     assert se.Seeding() == se.Seeding(rows=None, restarts=8, lloyd_steps=10, em_steps=10)
 
 
@@ -134,8 +152,21 @@ REFUSED = [
     (lambda: se.KMeans(2, scaling=True), "scaling is True.*Standardise"),
     (lambda: se.KMeans(2, prior=se.Prior()), "prior"),
     (lambda: se.GaussianMixture(2, prior=0.1), r"prior is 0.1.*Prior\(.*None"),
-    (lambda: se.KMeans(2, restructuring=True), "restructuring is True"),
-    (lambda: se.GaussianMixture(2, background=0.1), "background is 0.1"),
+    (lambda: se.KMeans(2, restructuring=True), r"restructuring is True.*Restructuring\(.*None"),
+    (lambda: se.KMeans(2, background=se.Background()), "background is Background"),
+    (lambda: se.KMeans(2, missing="learn"), r"missing is 'learn'.*Learn\(.*None"),
+    (lambda: se.GaussianMixture(2, background=0.1), r"background is 0.1.*Background\(.*None"),
+    (lambda: se.SoftKMeans(2, annealing=1.2), r"annealing is 1.2.*Annealing\(.*None"),
+    (lambda: se.Restructuring(threshold=-1), "threshold is -1"),
+    (lambda: se.Restructuring(capacity=0), "capacity is 0"),
+    (lambda: se.Restructuring(every_rows=2.5), "every_rows is 2.5.*whole"),
+    (lambda: se.Restructuring(moves=-1), "moves is -1"),
+    (lambda: se.Restructuring(max_ratio=-1), "max_ratio is -1"),
+    (lambda: se.Restructuring(variable=1), "variable is 1.*true or false"),
+    (lambda: se.Background(0), "least_share is 0"),
+    (lambda: se.Background(1.0), "least_share is 1.0"),
+    (lambda: se.Annealing(start=0.5), "start is 0.5"),
+    (lambda: se.Annealing(factor=1), "factor is 1"),
     (lambda: se.GaussianMixture(2, covariance="full"), r"covariance is 'full'.*Full\(\)"),
     (lambda: se.GaussianMixture(2, covariance=se.Full), "covariance"),
     (lambda: se.GaussianMixture(2, covariance=None), "covariance is None"),
@@ -252,6 +283,11 @@ WRONG_TABLES = [
     ("forgetting", "half-live", "did you mean 'half-life'"),
     ("forgetting", "half-life", "forgetting.events is missing"),
     ("covariance", "isotropic", "covariance.variance is missing"),
+    (
+        "model",
+        {"kind": "kmeans", "n_clusters": 2, "restructuring": {"kind": "restructuring", "move": 1}},
+        "model.restructuring.move is unknown.*did you mean 'moves'",
+    ),
 ]
 
 

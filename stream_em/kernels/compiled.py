@@ -73,6 +73,11 @@ def soft_tally_pooled(
     return N, squares, means, scatter.sum(axis=0)
 
 
+def ward(weights: Array, means: Array) -> Array:
+    """Ward's cost of all pairs (K, K), +inf on and below the diagonal."""
+    return tallies.ward(ready(weights), ready(means))
+
+
 def warm_up() -> None:
     """Compile every kernel, or load it from the cache, before the first row arrives."""
     Z, weights, precisions = np.zeros((1, 1)), np.ones(1), np.ones((1, 1, 1))
@@ -82,3 +87,4 @@ def warm_up() -> None:
     R, _, _ = posterior(log_density_diagonal(Z, Z, precisions[0], weights))
     soft_tally_diagonal(Z, weights, R, Z)
     soft_tally_full(Z, weights, R, Z)
+    ward(weights, Z)

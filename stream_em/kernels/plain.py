@@ -130,3 +130,18 @@ def soft_tally_pooled(
     """Weighted N (K,), Σw²γ (K,), mean (K, D) and one scatter matrix (D, D) of all clusters."""
     N, squares, means, scatter = soft_tally_full(Z, weights, R, centres)
     return N, squares, means, scatter.sum(axis=0)
+
+
+def ward(weights: Array, means: Array) -> Array:
+    """Ward's cost w_i w_j/(w_i + w_j)·|μ_i - μ_j|² of all pairs (K, K), from weights (K,).
+
+    +inf on and below the diagonal; 0 for two clusters without weight.
+
+    >>> ward(np.array([1.0, 3.0]), np.array([[0.0], [2.0]]))
+    array([[inf,  3.],
+           [inf, inf]])
+    """
+    total = weights[:, None] + weights
+    shared = weights[:, None] * weights / np.where(total > 0, total, 1.0)
+    between = np.square(means[:, None, :] - means).sum(axis=2)
+    return np.where(np.triu(np.ones(total.shape, dtype=bool), 1), shared * between, np.inf)

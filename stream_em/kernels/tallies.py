@@ -258,3 +258,19 @@ def soft_tally_full(
             for j in range(D):
                 scatter[k, i, j] = S[k, min(i, j), max(i, j)]
     return N, squares, means, scatter
+
+
+@machine_code()
+def ward(weights: Array, means: Array) -> Array:
+    """Ward's cost of all pairs (K, K), +inf on and below the diagonal."""
+    K, D = means.shape
+    out = np.full((K, K), np.inf)
+    for i in range(K):
+        for j in range(i + 1, K):
+            between = 0.0
+            for d in range(D):
+                moved = means[i, d] - means[j, d]
+                between += moved * moved
+            total = weights[i] + weights[j]
+            out[i, j] = weights[i] * weights[j] / total * between if total > 0 else 0.0
+    return out

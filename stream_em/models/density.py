@@ -1,21 +1,13 @@
 """The E-step shared by every model with a density: log-sum-exp over weighted Gaussians."""
 
-from typing import Any
-
 import numpy as np
 
 from stream_em.arrays import Array
+from stream_em.kernels import kernels_in_use
 from stream_em.models.covariance import Covariance
 from stream_em.models.protocol import Clusters, Expectation, Reading
 
 FLOOR = -1e300  # nats; keeps a row that is infinitely far from everything from becoming NaN
-
-
-def kernels_in_use() -> Any:
-    """The compiled kernels, imported when first needed so that importing the package is cheap."""
-    from stream_em.kernels import compiled
-
-    return compiled
 
 
 def expected(covariance: Covariance, clusters: Clusters, Z: Array) -> Expectation:
@@ -24,12 +16,17 @@ def expected(covariance: Covariance, clusters: Clusters, Z: Array) -> Expectatio
     density = covariance.log_density(
         kernels, Z, clusters.means, clusters.precisions, clusters.log_dets
     )
+    return assigned(density, kernels.nearest(Z, clusters.means)[1], clusters.weights)
+
+
+def assigned(density: Array, distance: Array, weights: Array) -> Expectation:
+    """Posterior assignment from log densities (n, K), given nearest squared distances (n,)."""
     with np.errstate(divide="ignore"):
-        log_joint = np.fmax(density + np.log(clusters.weights), FLOOR)
-    R, log_likelihood, entropy = kernels.posterior(log_joint)
+        log_joint = np.fmax(density + np.log(weights), FLOOR)
+    R, log_likelihood, entropy = kernels_in_use().posterior(log_joint)
     labels = log_joint.argmax(axis=1)
-    distance = kernels.nearest(Z, clusters.means)[1]
-    return Expectation(R, labels, distance, log_joint, log_likelihood, entropy)
+    nothing = np.zeros(len(density))
+    return Expectation(R, labels, distance, log_joint, log_likelihood, entropy, nothing)
 
 
 def assembled(covariance: Covariance, weights: Array, means: Array, covariances: Array) -> Reading:

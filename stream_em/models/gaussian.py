@@ -21,7 +21,15 @@ from stream_em.models.protocol import (
     check_common,
     held_rows_bound,
 )
-from stream_em.models.settings import Prior, Seeding, Standardise, at_least, only_none
+from stream_em.models.settings import (
+    Background,
+    Learn,
+    Prior,
+    Restructuring,
+    Seeding,
+    Standardise,
+    at_least,
+)
 from stream_em.moments import Moments, Scatter
 
 
@@ -38,9 +46,10 @@ class GaussianMixture(Model):
     forgetting: Forgetting = PowerWindow(0.6)
     seeding: Seeding = Seeding()
     prior: Prior | None = Prior()
-    restructuring: None = None
-    background: None = None
+    restructuring: Restructuring | None = Restructuring()
+    background: Background | None = Background()
     scaling: Standardise | None = None
+    missing: Learn | None = None
     initial_means: Nested | None = None
     initial_covariances: tuple[Any, ...] | None = None
     initial_weights: tuple[float, ...] | None = None
@@ -54,8 +63,6 @@ class GaussianMixture(Model):
                 f"covariance is {self.covariance!r}, expected Full(), Tied(), Diagonal(), "
                 "Spherical() or Isotropic(variance)"
             )
-        only_none(self.restructuring, "restructuring")
-        only_none(self.background, "background")
         means = as_nested(self.initial_means, "initial_means", self.n_components)
         object.__setattr__(self, "initial_means", means)
         for name in ("initial_covariances", "initial_weights"):
@@ -130,11 +137,11 @@ class GaussianMixture(Model):
             covariances = self.covariance.accepted(self.initial_covariances, K, D, unit)
         return assembled(self.covariance, weights, means, covariances).clusters
 
-    def reread(self, moments: Moments, spread: Array, held: Clusters) -> Reading:
+    def reread(self, moments: Moments, spread: Array, held: Clusters | None) -> Reading:
         return self.m_step(moments, spread, None)
 
-    def n_parameters(self, D: int) -> int:
-        K = self.n_components
+    def n_parameters(self, D: int, K: int | None = None) -> int:
+        K = K or self.n_components
         return K - 1 + K * D + self.covariance.n_parameters(K, D)
 
     def smallest_window(self, D: int) -> float:

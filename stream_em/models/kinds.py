@@ -18,10 +18,28 @@ from stream_em.models.covariance import Covariance
 from stream_em.models.gaussian import GaussianMixture
 from stream_em.models.kmeans import KMeans
 from stream_em.models.protocol import Model
-from stream_em.models.settings import Prior, Seeding, Standardise
+from stream_em.models.settings import (
+    Annealing,
+    Background,
+    Learn,
+    Prior,
+    Restructuring,
+    Seeding,
+    Standardise,
+)
 from stream_em.models.soft_kmeans import SoftKMeans
+from stream_em.models.spherical_kmeans import SphericalKMeans
+from stream_em.models.student import StudentMixture
+from stream_em.models.von_mises_fisher import VonMisesFisher
 
-MODELS: tuple[type[Model], ...] = (KMeans, SoftKMeans, GaussianMixture)
+MODELS: tuple[type[Model], ...] = (
+    KMeans,
+    SoftKMeans,
+    SphericalKMeans,
+    GaussianMixture,
+    StudentMixture,
+    VonMisesFisher,
+)
 FAMILIES: Mapping[str, tuple[type, ...]] = types.MappingProxyType(
     {
         "model": MODELS,
@@ -29,7 +47,11 @@ FAMILIES: Mapping[str, tuple[type, ...]] = types.MappingProxyType(
         "forgetting": (Forgetting,),
         "seeding": (Seeding,),
         "prior": (Prior,),
+        "restructuring": (Restructuring,),
+        "background": (Background,),
         "scaling": (Standardise,),
+        "missing": (Learn,),
+        "annealing": (Annealing,),
     }
 )
 

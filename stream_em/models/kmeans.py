@@ -7,8 +7,7 @@ import numpy as np
 
 from stream_em.arrays import Array
 from stream_em.forgetting import Forgetting, PowerWindow
-from stream_em.models.density import kernels_in_use
-from stream_em.models.merging import ward
+from stream_em.kernels import kernels_in_use
 from stream_em.models.protocol import (
     Clusters,
     Expectation,
@@ -19,7 +18,15 @@ from stream_em.models.protocol import (
     check_common,
     held_rows_bound,
 )
-from stream_em.models.settings import Prior, Seeding, Standardise, at_least, only_none
+from stream_em.models.settings import (
+    Learn,
+    Prior,
+    Restructuring,
+    Seeding,
+    Standardise,
+    at_least,
+    only_none,
+)
 from stream_em.moments import DiagonalScatter, Moments, Scatter
 
 SMALLEST_WINDOW = 500.0  # rows
@@ -37,17 +44,18 @@ class KMeans(Model):
     forgetting: Forgetting = PowerWindow(0.8)
     seeding: Seeding = Seeding()
     prior: Prior | None = None
-    restructuring: None = None
+    restructuring: Restructuring | None = Restructuring()
     background: None = None
     scaling: Standardise | None = None
+    missing: Learn | None = None
     initial_means: Nested | None = None
     kind: ClassVar[str] = "kmeans"
+    relocates: ClassVar[bool] = True
     has_density: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         at_least(self.n_clusters, 1, "n_clusters", whole=True)
         only_none(self.prior, "prior")
-        only_none(self.restructuring, "restructuring")
         only_none(self.background, "background")
         means = as_nested(self.initial_means, "initial_means", self.n_clusters)
         object.__setattr__(self, "initial_means", means)
@@ -64,7 +72,7 @@ class KMeans(Model):
     def e_step(self, clusters: Clusters, Z: Array) -> Expectation:
         labels, distance = kernels_in_use().nearest(Z, clusters.means)
         nothing = np.full(len(Z), np.nan)
-        return Expectation(None, labels, distance, None, nothing, nothing)
+        return Expectation(None, labels, distance, None, nothing, nothing, np.zeros(len(Z)))
 
     def m_step(self, moments: Moments, spread: Array, held: Clusters | None) -> Reading:
         return Reading(_clusters(shares(moments.objective), moments.mean), ())
@@ -75,11 +83,11 @@ class KMeans(Model):
     def given(self, means: Array, spread: Array, objective: float, unit: Array) -> Clusters:
         return _clusters(np.full(len(means), 1 / len(means)), means)
 
-    def reread(self, moments: Moments, spread: Array, held: Clusters) -> Reading:
+    def reread(self, moments: Moments, spread: Array, held: Clusters | None) -> Reading:
         return self.m_step(moments, spread, None)
 
-    def n_parameters(self, D: int) -> int:
-        return self.n_clusters * D
+    def n_parameters(self, D: int, K: int | None = None) -> int:
+        return (K or self.n_clusters) * D
 
     def smallest_window(self, D: int) -> float:
         return SMALLEST_WINDOW
@@ -98,7 +106,7 @@ class KMeans(Model):
         return moments.scatter.values / weights[:, None] * np.square(unit)
 
     def merge_costs(self, moments: Moments, spread: Array) -> Array:
-        return ward(moments.objective, moments.mean)
+        return kernels_in_use().ward(moments.objective, moments.mean)
 
 
 def _clusters(weights: Array, means: Array) -> Clusters:

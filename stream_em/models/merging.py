@@ -1,4 +1,4 @@
-"""What merging two clusters costs: Ward's growth of J, and Runnalls' bound in nats.
+"""What merging two components costs: Runnalls' bound, in nats.
 
 c_ij = ½[(o_i + o_j) ln|Σ_ij| - o_i ln|Σ_i| - o_j ln|Σ_j|], with weights o = N_obj and
 Σ_ij the moment-preserving union (Runnalls, IEEE Trans. AES 43, 2007). All costs are
@@ -8,6 +8,7 @@ c_ij = ½[(o_i + o_j) ln|Σ_ij| - o_i ln|Σ_i| - o_j ln|Σ_j|], with weights o =
 import numpy as np
 
 from stream_em.arrays import Array
+from stream_em.kernels import kernels_in_use
 
 
 def upper(costs: Array) -> Array:
@@ -62,14 +63,7 @@ def of_one_matrix(o: Array, means: Array, covariance: Array) -> Array:
 
 def of_fixed_variance(o: Array, means: Array, variance: float) -> Array:
     """Costs under σ²I that is not learned: Ward's cost over 2σ²."""
-    return ward(o, means) / (2 * variance)
-
-
-def ward(o: Array, means: Array) -> Array:
-    """Ward's cost o_i o_j/(o_i + o_j)·|μ_i - μ_j|², the exact growth of J."""
-    total, share = _shares(o)
-    between = np.square(means[:, None, :] - means).sum(axis=2)
-    return upper(share * share.T * total * between)
+    return kernels_in_use().ward(o, means) / (2 * variance)
 
 
 def _log(values: Array) -> Array:

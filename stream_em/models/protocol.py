@@ -8,8 +8,9 @@ import numpy as np
 
 from stream_em.arrays import LARGEST, Array, record
 from stream_em.errors import SettingsError
-from stream_em.forgetting import Forgetting
-from stream_em.models.settings import Prior, Seeding, Standardise
+from stream_em.forgetting import Forgetting, Refusal
+from stream_em.kernels.plain import LOG_2PI
+from stream_em.models.settings import Background, Learn, Prior, Restructuring, Seeding, Standardise
 from stream_em.moments import Moments, Scatter
 
 Nested = tuple[tuple[float, ...], ...]
@@ -35,6 +36,8 @@ class Expectation(NamedTuple):
     log_joint: Array | None  # (n, K) log p(z, k) in nats; None without a density
     log_likelihood: Array  # (n,) nats; NaN without a density
     entropy: Array  # (n,) nats of the responsibilities; NaN without a density
+    background: Array  # (n,) share of the background; the others are given not background
+    log_background: Array | None = None  # (n,) log p(z, background) in nats
 
 
 class Reading(NamedTuple):
@@ -49,12 +52,15 @@ class Model(ABC):
 
     kind: ClassVar[str]
     has_density: ClassVar[bool]  # log-likelihoods mean something
+    relocates: ClassVar[bool] = False  # far rows wait outside the tally and pull clusters there
+    directional: ClassVar[bool] = False  # rows count by their directions alone
     forgetting: Forgetting
     seeding: Seeding
     prior: Prior | None
-    restructuring: None
-    background: None
+    restructuring: Restructuring | None
+    background: Background | None
     scaling: Standardise | None
+    missing: Learn | None
     initial_means: Nested | None
 
     @property
@@ -79,6 +85,34 @@ class Model(ABC):
         before, kept where a cluster is empty and for what this model does not learn.
         """
 
+    def refusals(self, X: Array) -> tuple[Refusal, ...]:
+        """The rows of X (n, D), as they came, that this model has no place for."""
+        return ()
+
+    def centres(self, means: Array) -> Array:
+        """Where clusters with these mean rows (K, D) have their centres."""
+        return means
+
+    def distortion(self, moments: Moments) -> float:
+        """J of a tally of hard assignments, about its own centres."""
+        return float(moments.scatter.values.sum())
+
+    def move_costs(self, moments: Moments, spread: Array) -> Array:
+        """`merge_costs` in the units in which rows that wait tell what a move gains."""
+        return self.merge_costs(moments, spread)
+
+    def relevance(self, clusters: Clusters, Z: Array) -> Array | None:
+        """How much each row counts for mean and covariance of each cluster, (n, K); None: 1."""
+        return None
+
+    def relevance_at(self, squared: Array, D: int) -> Array | None:
+        """The same at squared Mahalanobis distances over D features; None: 1."""
+        return None
+
+    def log_profile(self, squared: Array, D: int) -> Array:
+        """log density in nats at squared Mahalanobis distances over D features, for |Σ| = 1."""
+        return -0.5 * (D * LOG_2PI + squared)
+
     @abstractmethod
     def start(self, moments: Moments, spread: Array) -> Clusters:
         """Clusters from a tally of hard assignments, before any EM iteration."""
@@ -92,12 +126,12 @@ class Model(ABC):
         """
 
     @abstractmethod
-    def reread(self, moments: Moments, spread: Array, held: Clusters) -> Reading:
+    def reread(self, moments: Moments, spread: Array, held: Clusters | None) -> Reading:
         """Read clusters off a tally whose clusters are not those of `held`, row by row."""
 
     @abstractmethod
-    def n_parameters(self, D: int) -> int:
-        """Free parameters P of the model in D features."""
+    def n_parameters(self, D: int, K: int | None = None) -> int:
+        """Free parameters P of the model in D features, with K clusters or as many as asked."""
 
     @abstractmethod
     def smallest_window(self, D: int) -> float:
@@ -155,7 +189,15 @@ def check_common(model: Model) -> None:
             f"forgetting is {model.forgetting!r}, expected a policy; KeepAll() forgets nothing, "
             "KeepNothing() makes each step one batch iteration, HalfLife(events=...) fades"
         )
-    for name, wanted in (("seeding", Seeding), ("prior", Prior), ("scaling", Standardise)):
+    kinds = {
+        "seeding": Seeding,
+        "prior": Prior,
+        "restructuring": Restructuring,
+        "background": Background,
+        "scaling": Standardise,
+        "missing": Learn,
+    }
+    for name, wanted in kinds.items():
         value = getattr(model, name)
         if not isinstance(value, wanted) and (value is not None or name == "seeding"):
             raise SettingsError(f"{name} is {value!r}, expected {wanted.__name__}(...) or None")

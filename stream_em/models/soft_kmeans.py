@@ -9,10 +9,10 @@ import numpy as np
 from stream_em.arrays import Array
 from stream_em.errors import SettingsError
 from stream_em.forgetting import Forgetting, PowerWindow
+from stream_em.kernels import kernels_in_use
 from stream_em.models.covariance import Isotropic
 from stream_em.models.density import assembled, expected
 from stream_em.models.gaussian import mixture_rows_withheld, mixture_window
-from stream_em.models.merging import ward
 from stream_em.models.protocol import (
     Clusters,
     Expectation,
@@ -23,7 +23,16 @@ from stream_em.models.protocol import (
     check_common,
     held_rows_bound,
 )
-from stream_em.models.settings import Prior, Seeding, Standardise, at_least, only_none
+from stream_em.models.settings import (
+    Annealing,
+    Learn,
+    Prior,
+    Restructuring,
+    Seeding,
+    Standardise,
+    at_least,
+    only_none,
+)
 from stream_em.moments import DiagonalScatter, Moments, Scatter
 
 
@@ -40,11 +49,14 @@ class SoftKMeans(Model):
     forgetting: Forgetting = PowerWindow(0.6)
     seeding: Seeding = Seeding()
     prior: Prior | None = None
-    restructuring: None = None
+    restructuring: Restructuring | None = Restructuring()
     background: None = None
     scaling: Standardise | None = None
+    missing: Learn | None = None
     initial_means: Nested | None = None
+    annealing: Annealing | None = None
     kind: ClassVar[str] = "soft-kmeans"
+    relocates: ClassVar[bool] = True
     has_density: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -54,10 +66,11 @@ class SoftKMeans(Model):
             if self.beta == 0 or math.isinf(1 / self.beta):
                 raise SettingsError(f"beta is {self.beta!r}, expected > 0")
         only_none(self.prior, "prior")
-        only_none(self.restructuring, "restructuring")
         only_none(self.background, "background")
         means = as_nested(self.initial_means, "initial_means", self.n_clusters)
         object.__setattr__(self, "initial_means", means)
+        if not isinstance(self.annealing, Annealing | None):
+            raise SettingsError(f"annealing is {self.annealing!r}, expected Annealing(...) or None")
         check_common(self)
 
     @property
@@ -76,6 +89,10 @@ class SoftKMeans(Model):
         chosen = max(objective, least) / len(spread)
         return chosen if chosen > 0 else 1.0
 
+    def tempered(self, clusters: Clusters, beta: float) -> Clusters:
+        """The same means at another inverse temperature."""
+        return _clusters(clusters.means, 1 / (2 * beta))
+
     def e_step(self, clusters: Clusters, Z: Array) -> Expectation:
         return expected(_isotropic(clusters), clusters, Z)
 
@@ -91,11 +108,11 @@ class SoftKMeans(Model):
     def given(self, means: Array, spread: Array, objective: float, unit: Array) -> Clusters:
         return _clusters(means, self.variance(spread, objective))
 
-    def reread(self, moments: Moments, spread: Array, held: Clusters) -> Reading:
+    def reread(self, moments: Moments, spread: Array, held: Clusters | None) -> Reading:
         return self.m_step(moments, spread, held)
 
-    def n_parameters(self, D: int) -> int:
-        return self.n_clusters * D
+    def n_parameters(self, D: int, K: int | None = None) -> int:
+        return (K or self.n_clusters) * D
 
     def smallest_window(self, D: int) -> float:
         return mixture_window(self.n_parameters(D))
@@ -111,7 +128,15 @@ class SoftKMeans(Model):
         return clusters.covariances * np.square(unit).mean()
 
     def merge_costs(self, moments: Moments, spread: Array) -> Array:
-        return ward(moments.objective, moments.mean)
+        return kernels_in_use().ward(moments.objective, moments.mean)
+
+
+def critical_beta(Z: Array, weights: Array) -> float:
+    """1/(2 λ_max(cov Z)), below which all means collapse onto one; +inf without spread."""
+    total = float(weights.sum())
+    moved = np.nan_to_num(Z) - weights @ np.nan_to_num(Z) / total
+    largest = float(np.linalg.eigvalsh((moved * weights[:, None]).T @ moved / total)[-1])
+    return 1 / (2 * largest) if largest > 0 else math.inf
 
 
 def _isotropic(clusters: Clusters) -> Isotropic:

@@ -8,12 +8,14 @@ import pytest
 
 import stream_em as se
 
-VERBS = "init step finish score clusters merge save load tally learn run"
-MODELS = "KMeans SoftKMeans GaussianMixture"
+VERBS = "init step finish score clusters merge save load tally learn run replay k_curve"
+MODELS = "KMeans SoftKMeans SphericalKMeans GaussianMixture StudentMixture VonMisesFisher"
 COVARIANCES = "Spherical Diagonal Tied Full Isotropic"
 FORGETTINGS = "KeepAll KeepNothing PowerWindow HalfLife EventTimeHalfLife"
-SETTINGS = "Standardise Prior Seeding DirectoryStore StreamEmError StreamEmWarning"
-NAMES = " ".join((VERBS, MODELS, COVARIANCES, FORGETTINGS, SETTINGS)).split()
+SETTINGS = "Annealing Background Learn Prior Restructuring Seeding Standardise"
+REPLAYS = "Chunk Incremental VarianceReduced"
+OTHERS = "DirectoryStore StreamEmError StreamEmWarning"
+NAMES = " ".join((VERBS, MODELS, COVARIANCES, FORGETTINGS, SETTINGS, REPLAYS, OTHERS)).split()
 
 COLD_IMPORT = """
 import sys

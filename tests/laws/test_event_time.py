@@ -7,13 +7,15 @@ import stream_em as se
 from stream_em import moments
 from stream_em.errors import RowsError
 from stream_em.forgetting import Arrival
-from stream_em.learning import refusals
+from stream_em.intake import refusals
 
 
 def frozen(forgetting, K=2, D=2):
     """A mixture whose clusters stay as given for its first rows, so that they are fixed."""
     means = np.arange(K * D, dtype=float).reshape(K, D)
-    return se.GaussianMixture(K, forgetting=forgetting, initial_means=means)
+    return se.GaussianMixture(
+        K, forgetting=forgetting, initial_means=means, restructuring=None, background=None
+    )
 
 
 def fed(model, X, cuts, **columns):

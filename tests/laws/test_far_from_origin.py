@@ -6,6 +6,7 @@ import pytest
 import stream_em as se
 
 COVARIANCES = [se.Full(), se.Tied(), se.Diagonal(), se.Spherical()]
+CLASSICAL = {"restructuring": None, "background": None}  # plain Lloyd and EM
 NAMES = ["full", "tied", "diagonal", "spherical"]
 
 
@@ -49,7 +50,7 @@ def rows_at(offset, dtype=np.float64):
 
 
 def streamed_covariance(X, covariance):
-    model = se.GaussianMixture(1, covariance=covariance, prior=None, forgetting=se.KeepAll())
+    model = se.GaussianMixture(1, covariance, se.KeepAll(), prior=None, **CLASSICAL)
     state = se.init(model)
     for rows in np.split(X, len(X) // 1000):
         state, _ = se.step(model, state, rows)
@@ -96,7 +97,8 @@ def test_a_tight_cluster_far_from_the_reference():
     wide = draw.normal(size=(3000, 2)) * 10 - [1000.0, 0.0]
     X, labels = np.concatenate([tight, wide]), np.repeat([0, 1], 3000)
     order = draw.permutation(6000)
-    model = se.GaussianMixture(2, prior=None, forgetting=se.KeepAll(), seeding=se.Seeding(rows=500))
+    seeding = se.Seeding(rows=500)
+    model = se.GaussianMixture(2, se.Full(), se.KeepAll(), seeding, prior=None, **CLASSICAL)
     state = se.init(model)
     for part in np.split(order, 12):
         state, _ = se.step(model, state, X[part], labels=labels[part])
@@ -111,10 +113,8 @@ def test_a_tight_cluster_far_from_the_reference():
 def test_the_first_step_from_means_that_are_far_away():
     """The scatter is summed again about the new mean, so that nothing cancels."""
     X = np.random.default_rng(4).normal(size=(2000, 2)) * 1e-3
-    for model in (
-        se.GaussianMixture(1, prior=None, forgetting=se.KeepNothing(), initial_means=[[1e5, 1e5]]),
-        se.KMeans(1, forgetting=se.KeepNothing(), initial_means=[[1e5, 1e5]]),
-    ):
+    common = {"forgetting": se.KeepNothing(), "initial_means": [[1e5, 1e5]], **CLASSICAL}
+    for model in (se.GaussianMixture(1, prior=None, **common), se.KMeans(1, **common)):
         state, _ = se.step(model, se.init(model), X)
         found = se.clusters(model, state).covariances[0]
         exact = exact_covariance(X)

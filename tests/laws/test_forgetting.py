@@ -20,7 +20,9 @@ alphas = st.floats(0.05, 1.0)
 def frozen(forgetting, K=2, D=2):
     """A mixture whose clusters stay as given for its first rows, so that they are fixed."""
     means = np.arange(K * D, dtype=float).reshape(K, D)
-    return se.GaussianMixture(K, forgetting=forgetting, initial_means=means)
+    return se.GaussianMixture(
+        K, forgetting=forgetting, initial_means=means, restructuring=None, background=None
+    )
 
 
 def fed(model, X, cuts, **columns):
@@ -186,10 +188,10 @@ def test_two_weights_under_a_schedule_one_under_a_half_life():
     """D3b: a schedule is no forgetting, so N_obj counts every row; a half-life fades both."""
     X = np.random.default_rng(0).normal(size=(3000, 1))
     cuts = np.arange(100, 3000, 100)
-    kept = fed(se.KMeans(1, forgetting=se.PowerWindow(0.5)), X, cuts).moments
+    kept = fed(se.KMeans(1, se.PowerWindow(0.5), restructuring=None), X, cuts).moments
     assert kept.objective.tolist() == [3000.0]
     assert kept.step[0] == pytest.approx(500 * math.sqrt(6), rel=1e-9)
-    faded = fed(se.KMeans(1, forgetting=se.HalfLife(100)), X, cuts).moments
+    faded = fed(se.KMeans(1, se.HalfLife(100), restructuring=None), X, cuts).moments
     np.testing.assert_allclose(faded.objective, faded.step, rtol=1e-12)
 
 
@@ -198,7 +200,7 @@ def test_a_seeding_tally_is_faded_to_the_window():
     X = np.random.default_rng(0).normal(size=(2000, 1))
     for model in (
         se.KMeans(1, forgetting=se.PowerWindow(0.5)),
-        se.GaussianMixture(1, forgetting=se.PowerWindow(0.5), prior=None),
+        se.GaussianMixture(1, forgetting=se.PowerWindow(0.5), prior=None, background=None),
     ):
         state, _ = se.step(model, se.init(model), X)
         assert state.moments.step[0] == pytest.approx(1000, rel=1e-12)  # 500 (2000/500)^½

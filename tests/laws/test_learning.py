@@ -46,6 +46,12 @@ def arrays_in(value):
             yield from arrays_in(getattr(value, field.name))
 
 
+def counted(model, state):
+    """ΣN_obj of the clusters, rows set aside absorbed, and of the background."""
+    background = 0.0 if state.background is None else state.background.objective
+    return se.clusters(model, state).counts.sum() + background
+
+
 def fed(model, X, sizes, seed=0):
     """The state after X in batches of cycling sizes, and all infos."""
     state, infos, start = se.init(model, seed=seed), [], 0
@@ -97,7 +103,7 @@ def test_copies_of_a_state_are_as_immutable(model):
 @pytest.mark.parametrize("forgetting", [se.KeepAll(), se.PowerWindow(0.6, minimum_rows=20)])
 @pytest.mark.parametrize("given_means", [False, True])
 def test_every_row_is_counted_once(forgetting, given_means):
-    """ΣN (counts) + held = Σw of the rows seen."""
+    """ΣN (counts) + N_0 + held = Σw of the rows seen."""
     X = blobs()
     w = np.random.default_rng(1).uniform(0, 2, 100)
     options = {"initial_means": X[:3]} if given_means else {}
@@ -108,7 +114,7 @@ def test_every_row_is_counted_once(forgetting, given_means):
             state, _ = se.step(model, state, X[rows], weights=w[rows])
             start += size
             held = 0 if state.held is None else state.held.weights.sum()
-            tallied = 0 if held else se.clusters(model, state).counts.sum()
+            tallied = 0 if held else counted(model, state)
             assert tallied + held == pytest.approx(w[:start].sum(), rel=1e-12)
             assert state.total_events == start
 
@@ -189,11 +195,13 @@ def test_sums_are_of_the_rows_before_their_own_update(model):
     if isinstance(model, se.KMeans):
         assert np.isnan([info.log_likelihood, info.entropy, info.free_energy]).all()
         return
-    R = before.responsibilities
+    r_0 = before.background[:, None]
+    R = np.hstack([(1 - r_0) * before.responsibilities, r_0])
     entropy = -(R * np.log(np.where(R > 0, R, 1))).sum(axis=1)
     assert info.log_likelihood == pytest.approx(w @ before.log_likelihood, rel=1e-12)
     assert info.entropy == pytest.approx(w @ entropy, rel=1e-9, abs=1e-12)
-    assert 0 <= info.entropy <= w.sum() * np.log(3)
+    parts = 3 + (model.background is not None)
+    assert 0 <= info.entropy <= w.sum() * np.log(parts)
     assert info.free_energy <= info.log_likelihood + 1e-9 * abs(info.log_likelihood)
 
 
@@ -273,7 +281,7 @@ def test_under_keep_nothing_the_first_step_seeds_and_makes_no_further_update():
         assert state.held_rows == 0
         assert info.events == 100
         assert info.weight == 0
-        assert se.clusters(model, state).counts.sum() == pytest.approx(100)
+        assert counted(model, state) == pytest.approx(100)
 
 
 def test_seeds_matter_and_repeat():

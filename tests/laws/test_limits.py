@@ -12,6 +12,7 @@ once = pytest.mark.filterwarnings("ignore::stream_em.StreamEmWarning")
 SPREADS = [1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6]  # σ²
 BETAS = [0.1, 1.0, 10.0, 1e3]
 FAMILY = [se.Full(), se.Tied(), se.Diagonal(), se.Spherical(), se.Isotropic(0.7)]
+CLASSICAL = {"restructuring": None, "background": None}  # plain Lloyd and EM
 family = pytest.mark.parametrize("covariance", FAMILY, ids=lambda c: c.kind)
 
 
@@ -43,6 +44,7 @@ def fixed(variance, means, weights=None):
         forgetting=se.KeepNothing(),
         initial_means=means,
         initial_weights=weights,
+        **CLASSICAL,
     )
 
 
@@ -143,6 +145,7 @@ def mixture(covariance, means, forgetting=None):
         prior=None,
         forgetting=forgetting or se.KeepNothing(),
         initial_means=means,
+        **CLASSICAL,
     )
 
 
@@ -196,10 +199,9 @@ def test_kmeans_is_the_limit_of_a_mixture(forgetting):
     """σ → 0: from the same means both end in the same means and the same labels."""
     X, means = blobs()
     K = len(means)
-    hard = se.KMeans(K, initial_means=means, forgetting=forgetting)
-    limit = se.GaussianMixture(
-        K, covariance=se.Isotropic(1e-8), prior=None, initial_means=means, forgetting=forgetting
-    )
+    common = {"initial_means": means, "forgetting": forgetting, **CLASSICAL}
+    hard = se.KMeans(K, **common)
+    limit = se.GaussianMixture(K, covariance=se.Isotropic(1e-8), prior=None, **common)
     a, b = se.init(hard), se.init(limit)
     for _ in range(20):
         for rows in np.split(X, 3 if forgetting == se.KeepAll() else 1):

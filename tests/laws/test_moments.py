@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import stream_em as se
 from stream_em import moments
 from stream_em.kernels import plain
-from stream_em.models.merging import ward
+from stream_em.kernels.plain import ward
 from stream_em.moments import DiagonalScatter, FullScatter, PooledScatter, Retentions
 
 FORMS = [FullScatter, DiagonalScatter, PooledScatter]

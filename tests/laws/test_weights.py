@@ -198,9 +198,10 @@ def test_all_rows_labelled_gives_the_complete_data_maximum_likelihood(forgetting
     draw = np.random.default_rng(n)
     X, labels, w = rows(n), draw.integers(0, 3, n), draw.uniform(0.5, 2, n)
     shares, means, covariances = per_label(X, labels, w)
-    models = [se.KMeans(3, forgetting=forgetting)]
+    common = {"forgetting": forgetting, "restructuring": None, "background": None}
+    models = [se.KMeans(3, **common)]
     for shape in SHAPES:
-        models.append(se.GaussianMixture(3, covariance=shape, prior=None, forgetting=forgetting))
+        models.append(se.GaussianMixture(3, covariance=shape, prior=None, **common))
     cuts = [7, 40] if isinstance(forgetting, se.KeepAll) else []
     for model in models:
         state = se.init(model)
@@ -222,7 +223,7 @@ def test_given_responsibilities_enter_the_tally_as_they_are():
     for forgetting in (se.KeepAll(), se.KeepNothing()):
         for model in (
             se.SoftKMeans(2, beta=1.0, forgetting=forgetting),
-            se.GaussianMixture(2, prior=None, forgetting=forgetting),
+            se.GaussianMixture(2, prior=None, background=None, forgetting=forgetting),
             se.GaussianMixture(2, prior=None, forgetting=forgetting, initial_means=X[:2]),
         ):
             with warnings.catch_warnings():

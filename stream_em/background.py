@@ -1,0 +1,78 @@
+"""The background: a uniform component over the range of the rows, for what no cluster explains."""
+
+import numpy as np
+
+from stream_em.arrays import Array
+from stream_em.models.protocol import Expectation
+from stream_em.models.settings import Background
+from stream_em.state import Uniform
+
+STILL = 1e-6  # a range below this share of the widest deviation is that of a constant
+MOST_SHARE = 1 - 1e-9  # so that no component is ever impossible
+
+
+def background_share(settings: Background, uniform: Uniform, others: float) -> float:
+    """w0, the share of the mixture of a background beside components of weight `others`."""
+    total = uniform.step + others
+    share = uniform.step / total if total > 0 else 0.0
+    return min(max(share, settings.least_share), MOST_SHARE)
+
+
+def ranged(Z: Array, mass: float) -> Uniform:
+    """A background of some mass over the ranges of rows Z (n, D)."""
+    low = Z.min(axis=0, initial=np.inf)
+    high = Z.max(axis=0, initial=-np.inf)
+    if np.isnan(low).any():
+        low = np.fmin.reduce(Z, axis=0, initial=np.inf)
+        high = np.fmax.reduce(Z, axis=0, initial=-np.inf)
+    return Uniform(mass, mass, low, high)
+
+
+def log_ranges(background: Uniform, spread: Array) -> Array:
+    """log widths (D,) in nats of the box the background is uniform over; spread (D,).
+
+    A feature that has never moved has no range of its own and takes the widest deviation,
+    so that a box without volume claims no row.
+    """
+    widths = background.high - background.low
+    widest = float(np.sqrt(spread.max(initial=0.0)))
+    still = widths <= STILL * widest
+    widths = np.where(still, widest if widest > 0 else 1.0, widths)
+    return np.log(np.maximum(widths, 1e-3 * np.sqrt(spread)))
+
+
+def log_volumes(background: Uniform, spread: Array, Z: Array) -> Array:
+    """log volume (n,) in nats of that box in the features that each row has."""
+    widths = log_ranges(background, spread)
+    lacking = np.isnan(Z)
+    if not lacking.any():
+        return np.full(len(Z), widths.sum())
+    return ~lacking @ widths
+
+
+def mixed(expectation: Expectation, share: float, volumes: Array) -> Expectation:
+    """The expectation of (1 - w0)·Σ π_k N_k + w0/V, with w0 = `share` and log V (n,) in nats.
+
+    Responsibilities stay given not background.
+    """
+    assert expectation.log_joint is not None
+    inside = expectation.log_likelihood + np.log1p(-share)
+    beyond = np.log(share) - volumes
+    log_likelihood = np.logaddexp(inside, beyond)
+    r0 = np.exp(beyond - log_likelihood)
+    rest = np.exp(inside - log_likelihood)
+    mixing = -r0 * (beyond - log_likelihood) - rest * (inside - log_likelihood)
+    return expectation._replace(
+        log_joint=expectation.log_joint + np.log1p(-share),
+        log_likelihood=log_likelihood,
+        entropy=rest * expectation.entropy + mixing,
+        background=r0,
+        log_background=beyond,
+    )
+
+
+def outside(expectation: Expectation, given: Array | None) -> Array:
+    """r_0 (n,); rows whose assignment was given belong to the clusters alone."""
+    if given is None:
+        return expectation.background
+    return np.where(np.isnan(given).any(axis=1), expectation.background, 0.0)
