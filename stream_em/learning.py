@@ -257,11 +257,14 @@ def _merged(
 
 def _restructured(model: Model, state: State, learned_before: int) -> tuple[State, tuple[str, ...]]:
     """The state after its ticks, its clusters read off anew where anything moved."""
-    state, moved = ticked(model, state, learned_before)
-    if not moved:
+    frame = state.frame
+    assert frame is not None and state.spread is not None
+    if _withheld(model, state.learned, len(frame.origin)):
         return state, ()
-    assert state.moments is not None and state.spread is not None and state.frame is not None
-    v = floored_variance(state.spread, state.frame)
+    state, moved = ticked(model, state, learned_before)
+    if not moved or state.moments is None or state.spread is None:
+        return state, ()
+    v = floored_variance(state.spread, frame)
     clusters, repairs = model.reread(state.moments, v, state.clusters)
     return altered(state, clusters=clusters), repairs
 

@@ -49,6 +49,7 @@ def relocated(
 
     The objective is J, or with `softness` = 1/β > 0 the Helmholtz free energy F_β, for
     which Ward's cost is an upper bound. The rows aside have their distances as scores.
+    The moved cluster takes only rows that it comes near; others wait for moves of their own.
     """
     aside = house.aside
     if len(aside) < settings.min_rows or len(aside) == 0:
@@ -63,7 +64,7 @@ def relocated(
         return None
     means = _means_after(model, house.moments, aside.rows[centre], pair)
     labels, after = kernels_in_use().nearest(aside.rows, means)
-    captured = labels == len(means) - 1
+    captured = (labels == len(means) - 1) & (after <= settings.threshold * typical)
     change = after - aside.scores
     if softness > 0:
         change = free_energies(aside.rows, means, softness) - free_energies(

@@ -22,7 +22,7 @@ from stream_em.models.soft_kmeans import SoftKMeans
 from stream_em.moments import Moments, Retentions
 from stream_em.quarantine import absorbed, bounded, chosen, empty, faded, rescored, united
 from stream_em.relocations import House, merged, relocated
-from stream_em.scoring import with_background
+from stream_em.scoring import far_bar, with_background
 from stream_em.state import Averaged, Change, Quarantine, State, Tally, Typical
 
 MEMORY_ROWS = 3300  # half-life of the running mean distance
@@ -121,7 +121,7 @@ def _averaged_after(state: State, house: House) -> Averaged | None:
 def _relocations(model: Model, settings: Restructuring, state: State, crossed: int) -> Ticked:
     assert state.quarantine is not None and state.moments is not None and state.frame is not None
     aside = rescored(state.quarantine, model.centres(state.moments.mean))
-    bar = settings.threshold * state.typical.mean
+    bar = far_bar(settings, state, model.size)
     stays = (aside.scores > bar) & (state.learned - aside.arrivals <= settings.max_age_rows)
     held = state.moments
     if not stays.all():

@@ -151,7 +151,7 @@ def _set_aside(
     """Weights (n,) that enter the tally, and the rows that wait outside it or as copies."""
     if start.quarantine is None or model.restructuring is None:
         return effective, None
-    aside = _aside(model.restructuring, start, expectation, held)
+    aside = _aside(model.restructuring, start, expectation, held, model.size)
     arrivals = start.learned + np.cumsum(held.weights > 0) - 1
     copies = start.background is not None
     scores = expectation.background if copies else expectation.nearest_distance
@@ -185,7 +185,15 @@ def latest_rows(before: Array | None, after: Array | None) -> Array | None:
     return np.concatenate([before, after])[-WINDOW_ROWS:]
 
 
-def _aside(settings: Restructuring, start: State, expectation: Expectation, held: Held) -> Array:
+def far_bar(settings: Restructuring, state: State, size: int) -> float:
+    """The squared distance beyond which a row is far; less while clusters are missing."""
+    factor = settings.threshold if len(state.identity.slots) >= size else 1.0
+    return factor * state.typical.mean
+
+
+def _aside(
+    settings: Restructuring, start: State, expectation: Expectation, held: Held, size: int
+) -> Array:
     """Which rows are set aside, (n,) bool: far ones, or those the background claims."""
     free = (held.weights > 0) & ~np.isnan(held.rows).any(axis=1)
     if held.given is not None:
@@ -195,7 +203,7 @@ def _aside(settings: Restructuring, start: State, expectation: Expectation, held
     mean = start.typical.mean
     if start.learned < settings.every_rows or mean <= 0:
         return np.zeros(len(free), dtype=bool)
-    return free & (expectation.nearest_distance > settings.threshold * mean)
+    return free & (expectation.nearest_distance > far_bar(settings, start, size))
 
 
 def tally_of(

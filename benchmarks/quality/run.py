@@ -28,7 +28,7 @@ TABLES = {
     "faces": "faces:faces",
     "cost": "cost:cost",
 }
-QUICK = ("Q2", "P22", "Q4", "Q5", "Q6", "Q7", "Q12")
+QUICK = ("P22", "Q5", "Q6", "Q7", "Q12")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 

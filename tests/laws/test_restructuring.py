@@ -238,9 +238,9 @@ def ratios():
     found = {1: [], 10: [], 100: [], 500: []}
     for seed in range(3):
         X = far_groups(2600, seed)
-        batch = SklearnKMeans(8, n_init=5, random_state=0).fit(X).inertia_
+        batch = SklearnKMeans(7, n_init=5, random_state=0).fit(X).inertia_
         for size, losses in found.items():
-            model = se.KMeans(8, seeding=FEW)
+            model = se.KMeans(7, seeding=FEW)  # exactly as many as there are groups
             state = last(model, X, size, seed=seed)
             losses.append(se.score(model, state, X).squared_distance.sum() / batch)
     return {size: np.mean(losses) for size, losses in found.items()}
