@@ -111,10 +111,12 @@ def merge(a: Moments, b: Moments) -> Moments:
     """
     left, right = pull(a), pull(b)
     total = left + right
-    safe = np.where(total > 0, total, 1.0)
+    held = left > 0
+    safe = total if held.all() else np.where(total > 0, total, 1.0)
     delta = b.mean - a.mean
     mean = a.mean + (right / safe)[:, None] * delta
-    mean = np.where((left > 0)[:, None], mean, np.where((right > 0)[:, None], b.mean, a.mean))
+    if not held.all():
+        mean = np.where(held[:, None], mean, np.where((right > 0)[:, None], b.mean, a.mean))
     return Moments(
         a.step + b.step,
         a.objective + b.objective,

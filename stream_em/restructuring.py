@@ -25,6 +25,7 @@ from stream_em.relocations import House, merged, relocated
 from stream_em.scoring import far_bar, with_background
 from stream_em.state import Averaged, Change, Quarantine, State, Tally, Typical
 
+PATIENT_TICKS = 8  # between births tried on rows that mostly wait already
 MEMORY_ROWS = 3300  # half-life of the running mean distance
 NO_CHANGES: tuple[Change, ...] = ()
 FULL_MEMORY = 4760.0  # MEMORY_ROWS/ln 2, the weight that half-life can hold
@@ -164,7 +165,8 @@ def _births(model: Model, settings: Restructuring, state: State, crossed: int) -
     price = _price(model, state) if settings.variable else 0.0
     if settings.variable:
         house, changes = _thinned(model, state, house, v, price)
-    for move in range(settings.moves * crossed):
+    tries = settings.moves * crossed if _gathering(settings, state, crossed) else 0
+    for move in range(tries):
         share = background_share(model.background, uniform, float(house.moments.step.sum()))
         log_density = np.log(share) - log_ranges(uniform, moments.variance(state.spread)[0]).sum()
         draw = np.random.default_rng(_key(settings, state, move))
@@ -185,6 +187,20 @@ def _births(model: Model, settings: Restructuring, state: State, crossed: int) -
         unreported=(*state.unreported, *changes),
     )
     return Ticked(state, bool(changes))
+
+
+def _gathering(settings: Restructuring, state: State, crossed: int) -> bool:
+    """Whether a birth is worth trying: many of the waiting rows are new, or it is time again.
+
+    Lasting outliers would otherwise be split, fitted and refused at every tick.
+    """
+    aside = state.quarantine
+    assert aside is not None
+    tick = state.learned // settings.every_rows
+    if tick // PATIENT_TICKS > (tick - crossed) // PATIENT_TICKS:
+        return True
+    new = state.learned - aside.arrivals <= settings.every_rows * crossed
+    return int(np.count_nonzero(new)) * PATIENT_TICKS >= len(aside)
 
 
 def _claimed(model: Model, settings: Restructuring, state: State) -> Quarantine:
