@@ -71,4 +71,5 @@ def clusters(model: Model, state: State, *, averaged: bool = False) -> Found:
         state.frame.outward(state.clusters.means),
         model.reported(state.clusters, tallied_rows, state.frame.unit),
         np.zeros(len(identity.slots)) if tallied_rows is None else tallied_rows.objective,
+        0.0 if state.background is None else state.background.objective,
     )

@@ -242,3 +242,4 @@ class Found:
     means: Array  # (K, D)
     covariances: Array  # scikit-learn's shape for the model's covariance
     counts: Array  # (K,) N_obj: events, faded only by half-lives
+    background: float = 0.0  # events that no cluster explains; with `counts` and held rows, all
