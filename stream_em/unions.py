@@ -18,7 +18,7 @@ from stream_em.learning import learn, tally
 from stream_em.models.protocol import Model
 from stream_em.moments import Moments, Retentions
 from stream_em.quarantine import absorbed, bounded, united
-from stream_em.scoring import appended
+from stream_em.scoring import appended, latest_rows
 from stream_em.state import (
     Averaged,
     Change,
@@ -184,6 +184,7 @@ def _united(model: Model, a: State, b: State, order: Array | None) -> State:
         spread=spread,
         typical=Typical(a.typical.total + b.typical.total, a.typical.weight + b.typical.weight),
         quarantine=aside,
+        recent=_recents(a, b, order),
         background=_backgrounds(a, b, order),
         averaged=_averaged(a, b, side.averaged),
         unreported=(*a.unreported, *changes, *births),
@@ -271,6 +272,14 @@ def _asides(
     older = altered(a.quarantine, arrivals=a.quarantine.arrivals + b.learned)
     newer = altered(b.quarantine, rows=rows, arrivals=b.quarantine.arrivals + a.learned)
     return bounded(united(older, newer), model.restructuring.capacity)
+
+
+def _recents(a: State, b: State, order: Array | None) -> Array | None:
+    """The latest rows of both, in a's coordinates, the second state's last."""
+    if a.recent is None or b.recent is None or a.frame is None or b.frame is None:
+        return a.recent
+    columns = slice(None) if order is None else order
+    return latest_rows(a.recent, a.frame.inward(b.frame.outward(b.recent)[:, columns]))
 
 
 def _backgrounds(a: State, b: State, order: Array | None) -> Uniform | None:
