@@ -5,6 +5,7 @@ import numpy as np
 from stream_em.arrays import Array
 from stream_em.models.protocol import Expectation
 from stream_em.models.settings import Background
+from stream_em.moments import Retentions
 from stream_em.state import Uniform
 
 STILL = 1e-6  # a range below this share of the widest deviation is that of a constant
@@ -76,3 +77,22 @@ def outside(expectation: Expectation, given: Array | None) -> Array:
     if given is None:
         return expectation.background
     return np.where(np.isnan(given).any(axis=1), expectation.background, 0.0)
+
+
+def united(a: Uniform | None, b: Uniform | None) -> Uniform | None:
+    """The background's tally over both, and the range of both."""
+    if a is None or b is None:
+        return a or b
+    return Uniform(
+        a.step + b.step,
+        a.objective + b.objective,
+        np.minimum(a.low, b.low),
+        np.maximum(a.high, b.high),
+    )
+
+
+def faded(held: Uniform | None, kept: Retentions) -> Uniform | None:
+    """The background with its tally faded; its ranges only grow."""
+    if held is None:
+        return None
+    return Uniform(kept.step * held.step, kept.objective * held.objective, held.low, held.high)

@@ -17,7 +17,7 @@ from stream_em.models.soft_kmeans import SoftKMeans, critical_beta
 from stream_em.moments import Moments, Retentions
 from stream_em.scoring import taken
 from stream_em.seeding import Material, Seeded, seed_clusters, warn_if_fewer
-from stream_em.state import Change, Frame, Held, Identity, State, Uniform
+from stream_em.state import Change, Frame, Held, Identity, State
 
 PATIENCE = 4  # rows held for each row with weight that seeding needs, at most
 DIGITS = 8 * np.finfo(np.float64).eps  # a variance below (8ε|x|)² is rounding, not spread
@@ -84,8 +84,7 @@ def begun(model: Model, state: State, held: Held) -> State:
     tally = Moments(empty.step, empty.objective, empty.squares, means, empty.scatter)
     uniform = None
     if model.background is not None:
-        rows = Z[held.weights > 0]
-        uniform = Uniform(0.0, 0.0, np.fmin.reduce(rows, axis=0), np.fmax.reduce(rows, axis=0))
+        uniform = ranged(Z[held.weights > 0], 0.0)
     return altered(
         state, frame=frame, clusters=clusters, moments=tally, spread=spread, background=uniform
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_em import moments
+from stream_em import background, moments
 from stream_em.arrays import altered
 from stream_em.averaging import averaged
 from stream_em.errors import RowsError, SettingsError
@@ -46,7 +46,6 @@ from stream_em.state import (
     State,
     Tally,
     Typical,
-    Uniform,
 )
 
 
@@ -249,7 +248,7 @@ def _merged(
         spread=spread,
         typical=typical,
         quarantine=aside,
-        background=_mixed(state.background, part.uniform, kept),
+        background=background.united(background.faded(state.background, kept), part.uniform),
         recent=latest_rows(state.recent, part.recent),
     )
     return state, repairs
@@ -267,18 +266,6 @@ def _restructured(model: Model, state: State, learned_before: int) -> tuple[Stat
     v = floored_variance(state.spread, frame)
     clusters, repairs = model.reread(state.moments, v, state.clusters)
     return altered(state, clusters=clusters), repairs
-
-
-def _mixed(held: Uniform | None, arrived: Uniform | None, kept: Retentions) -> Uniform | None:
-    """The background's tally faded, with what arrived; its ranges only grow."""
-    if held is None or arrived is None:
-        return arrived if held is None else held
-    return Uniform(
-        kept.step * held.step + arrived.step,
-        kept.objective * held.objective + arrived.objective,
-        np.minimum(held.low, arrived.low),
-        np.maximum(held.high, arrived.high),
-    )
 
 
 def fresh(part: Tally, held: Moments) -> Moments:

@@ -141,28 +141,20 @@ def rearranged(
     reason: str,
 ) -> Move:
     """The house after a pair has become one and `born` (one cluster) has the freed slot."""
-    held, identity = house.moments, house.identity
     place = tuple(frame.outward(born.mean[0]).tolist())
-    uid, changes = identity.next_uid, []
-    slots, uids = identity.slots, identity.uids
+    uid, taken = house.identity.next_uid, house.identity.slots.tolist()
     if pair is None:
-        slot = int(min(set(range(len(slots) + 1)) - set(slots.tolist())))
-        changes.append(Change("birth", slot, None, uid, row, reason, place))
+        slot = int(min(set(range(len(taken) + 1)) - set(taken)))
+        changes: tuple[Change, ...] = (Change("birth", slot, None, uid, row, reason, place),)
     else:
-        p, q = pair
-        slot, lost, kept = int(slots[q]), int(uids[q]), int(uids[p])
-        held = moments.fold(held, p, q)
-        united = tuple(frame.outward(held.mean[p]).tolist())
-        slots, uids = np.delete(slots, q), np.delete(uids, q)
-        changes.append(Change("merge", slot, lost, kept, row, "cheapest pair", united))
-        changes.append(Change("relocation", slot, lost, uid, row, reason, place))
-    joined = moments.join(held, born)
-    slots, uids = np.append(slots, slot), np.append(uids, uid)
+        house, changes = merged(house, frame, pair, row, "cheapest pair")
+        slot, lost = changes[0].slot, changes[0].old_uid
+        changes = (*changes, Change("relocation", slot, lost, uid, row, reason, place))
+    slots, uids = np.append(house.identity.slots, slot), np.append(house.identity.uids, uid)
     order = np.argsort(slots)
-    identity = Identity(slots[order], uids[order], uid + 1)
     averaged = house.averaged
     if averaged is not None:
-        averaged = averaged if pair is None else moments.fold(averaged, *pair)
         averaged = moments.take(moments.join(averaged, moments.fade(born, house.norm)), order)
-    house = House(moments.take(joined, order), identity, left, averaged, house.norm)
-    return Move(house, tuple(changes))
+    joined = moments.take(moments.join(house.moments, born), order)
+    identity = Identity(slots[order], uids[order], uid + 1)
+    return Move(House(joined, identity, left, averaged, house.norm), changes)

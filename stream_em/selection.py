@@ -7,14 +7,14 @@ cheapest structural merges, so that N is conserved and every fate of a cluster i
 
 from typing import Any, overload
 
-from stream_em import moments
+from stream_em import background, moments
 from stream_em.arrays import altered
 from stream_em.errors import RowsError
 from stream_em.models.protocol import Model
 from stream_em.quarantine import united
 from stream_em.scoring import appended, joined, latest_rows
 from stream_em.state import State, Tally
-from stream_em.unions import at_latest, later, merged_states, uniforms
+from stream_em.unions import at_latest, later, merged_states
 
 
 @overload
@@ -67,7 +67,7 @@ def _merged_tallies(model: Model, a: Tally, b: Tally) -> Tally:
         sums=a.sums.plus(b.sums),
         clipped=a.clipped + b.clipped,
         far=None if a.far is None or b.far is None else united(a.far, b.far),
-        uniform=uniforms(a.uniform, b.uniform),
+        uniform=background.united(a.uniform, b.uniform),
         recent=latest_rows(a.recent, b.recent),
         scores=joined(a.scores, b.scores),
         features=a.features or b.features,

@@ -11,6 +11,7 @@ import numpy as np
 
 from stream_em import moments
 from stream_em.arrays import Array, altered
+from stream_em.background import united as united_ranges
 from stream_em.errors import RowsError, ShapeMismatch
 from stream_em.forgetting import Arrival, Window
 from stream_em.holding import floored_variance
@@ -30,18 +31,6 @@ from stream_em.state import (
     Typical,
     Uniform,
 )
-
-
-def uniforms(a: Uniform | None, b: Uniform | None) -> Uniform | None:
-    """The background's tally over both, and the range of both."""
-    if a is None or b is None:
-        return a or b
-    return Uniform(
-        a.step + b.step,
-        a.objective + b.objective,
-        np.minimum(a.low, b.low),
-        np.maximum(a.high, b.high),
-    )
 
 
 def later(a: float | None, b: float | None) -> float | None:
@@ -290,4 +279,4 @@ def _backgrounds(a: State, b: State, order: Array | None) -> Uniform | None:
         a.frame.inward(b.frame.outward(edge)[None, columns])[0]
         for edge in (b.background.low, b.background.high)
     )
-    return uniforms(a.background, altered(b.background, low=low, high=high))
+    return united_ranges(a.background, altered(b.background, low=low, high=high))

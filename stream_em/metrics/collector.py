@@ -10,7 +10,6 @@ from prometheus_client import (
     GCCollector,
     PlatformCollector,
     ProcessCollector,
-    disable_created_metrics,
 )
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -72,11 +71,6 @@ def registry(meter: Meter) -> CollectorRegistry:
     PlatformCollector(registry=made)
     GCCollector(registry=made)
     return made
-
-
-def without_created_series() -> None:
-    """Leave `_created` series out, in the whole process: for programs, never for libraries."""
-    disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 def _counter(family: Family, name: str, text: str, samples: Samples) -> Metric:

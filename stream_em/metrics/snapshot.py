@@ -72,8 +72,3 @@ class Snapshot(NamedTuple):
     def cluster_count(self) -> int:
         """K, the clusters that live."""
         return len(self.published.tracks.slots)
-
-    @property
-    def rejected_records(self) -> int:
-        """Records rejected since the process began, for whatever reason."""
-        return sum(self.throughput.rejected.values())
