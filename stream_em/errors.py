@@ -17,7 +17,11 @@
     │   ├── TooManyRejects                more rejected records than `max_reject_ratio` allows
     │   ├── SinkFailed                    an output or the dead letters could not be written
     │   ├── SourceFailed                  an input could not be read any further
-    │   └── CheckpointFailed              three checkpoints in a row could not be written
+    │   ├── CheckpointFailed              three checkpoints in a row could not be written
+    │   ├── PartitionsLost                partitions went to another engine before they were saved
+    │   └── Undecided                     a transaction did not end as this process meant it to
+    │       ├── Fenced                    another engine has taken over its transactions
+    │       └── OutcomeUnknown            nobody can tell whether it was committed
     └── DrainTimeout                      the drain took longer than allowed           exit 5
 
     StreamEmWarning (UserWarning)         learning goes on, but not as asked
@@ -99,6 +103,22 @@ class SourceFailed(RunFailed):
 
 class CheckpointFailed(RunFailed):
     """Three checkpoints in a row could not be written."""
+
+
+class PartitionsLost(RunFailed):
+    """Partitions went to another engine before what was read of them could be saved."""
+
+
+class Undecided(RunFailed):
+    """A transaction did not end as meant: no abort, no checkpoint; a restart finds the truth."""
+
+
+class Fenced(Undecided):
+    """Another engine has taken over the transactions of this one."""
+
+
+class OutcomeUnknown(Undecided):
+    """Nobody can tell whether a transaction was committed."""
 
 
 class DrainTimeout(StreamEmError):

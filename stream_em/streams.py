@@ -7,7 +7,7 @@ they live in the checkpoint and nowhere else.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -56,6 +56,8 @@ class Rejected(NamedTuple):
     detail: str  # for people: what came, what was expected
     raw: bytes  # the record as it came
     time: float | None = None  # event time in seconds, where it could be read
+    key: bytes | None = None  # the record's own key, where records have keys
+    headers: tuple[tuple[str, bytes | None], ...] = ()  # and its headers
 
 
 @record
@@ -90,6 +92,76 @@ class Progress(NamedTuple):
     total_bytes: int | None
 
 
+Partition = tuple[str, int]  # name of the source (a topic), number
+
+
+class InputStatus(NamedTuple):
+    """What an input from a server knows of itself; counts are since it was opened."""
+
+    connected: bool
+    lag: Mapping[Partition, int]  # records between the read position and the end
+    uncommitted: Mapping[Partition, int]  # records between the committed and the read position
+    newest: Mapping[Partition, float]  # newest record time handed out, unix seconds
+    assigned: int  # partitions
+    rebalances: int
+    rebalance_seconds: float  # spent in them
+    errors: Mapping[str, int]  # transport, auth, deserialize -> how many
+    commits: int
+    failed_commits: int
+    commit_seconds: float  # spent in them
+
+
+class Probe(NamedTuple):
+    """One thing that was tried of an input or output before a run: `check --online`."""
+
+    what: str  # "broker 127.0.0.1:9092", "topic readings"
+    problem: str | None  # what came, what was expected, what to do; None when all is well
+    detail: str = ""  # what was found, for people
+
+
+class Marker(NamedTuple):
+    """What a committed transaction says of the run: this checkpoint is the true one."""
+
+    number: int
+    name: str  # of the checkpoint in its store
+    digest: str  # the first 16 hexadecimal digits of its SHA-256
+
+
+class Transactions(ABC):
+    """One producer's transactions, shared by all transactional sinks of a run.
+
+    `open` comes first, then `write`s of the sinks and a `commit` per checkpoint. All
+    methods but the sinks' writes come from one thread at a time.
+    """
+
+    identity: str  # who decides, as checkpoints remember it: cluster and transactional id
+    timeout_seconds: float  # after which the server aborts an open transaction
+
+    @abstractmethod
+    def open(self) -> Marker | None:
+        """Fence rivals, abort what a dead process left open, and only then read the marker.
+
+        Raises `Unreachable` when the server cannot be reached.
+        """
+
+    @abstractmethod
+    def commit(self, marker: Marker, courtesy: object | None) -> bool:
+        """Make visible together: the outputs since the last commit, the marker, the positions.
+
+        `courtesy` is what `Stream.courtesy` gave. Returns whether it was committed along:
+        False when the input lives elsewhere. Raises `Fenced` when a rival has taken over
+        and `OutcomeUnknown` when nobody can tell whether the commit happened.
+        """
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Take back the outputs since the last commit. Raises nothing that matters less."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the producer without committing anything. Idempotent."""
+
+
 class Source(ABC):
     """Settings of an input. Subclasses are frozen dataclasses and final."""
 
@@ -107,6 +179,20 @@ class Source(ABC):
     @abstractmethod
     def identity(self) -> dict[str, Json]:
         """The settings that may not change once rows are learned: path, codec, parsing."""
+
+    def named(self, name: str, instance_id: str | None) -> "Source":
+        """The source as the engine of that name and instance uses it.
+
+        Raises `SettingsError` when it needs an `instance_id` and there is none.
+        """
+        return self
+
+    def probes(self) -> Iterator[Probe]:
+        """Try what a run would need of the input, without joining, committing or locking.
+
+        Raises `Unreachable` when there is nobody to ask.
+        """
+        yield from ()
 
 
 class Stream(ABC):
@@ -135,6 +221,21 @@ class Stream(ABC):
     def commit(self, positions: Positions) -> None:  # noqa: B027 - most sources owe none
         """Courtesy to the outside after a checkpoint; the checkpoint alone is the truth."""
 
+    def courtesy(self, positions: Positions) -> object | None:
+        """The same courtesy for a transaction to carry along; None where none is owed."""
+        return None
+
+    def status(self) -> InputStatus | None:
+        """What is known of the input, without asking anybody. None for plain files."""
+        return None
+
+    def attend(self, settle: Callable[[], None]) -> None:  # noqa: B027 - most keep what they have
+        """Hear how to end an epoch: a stream about to give up partitions calls `settle`.
+
+        It does so on the polling thread, from within `poll`; `settle` returns once all
+        that was handed out is learned, saved and committed, and raises when that fails.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """Release the input. Idempotent."""
@@ -150,6 +251,7 @@ class Sink(ABC):
     kind: ClassVar[str]
     name: str  # identifies the output in checkpoints: its path or topic
     exactly_once: bool  # False: after a crash rows may come twice
+    cluster: Json = None  # where its transactions live; None for outputs without any
 
     @abstractmethod
     def begin(self, incarnation: str, overwrite: bool) -> Json:
@@ -178,6 +280,22 @@ class Sink(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release the output without making anything durable or visible. Idempotent."""
+
+    def transactions(self, name: str, every_seconds: float) -> Transactions:
+        """The transactions of a run of that name, for all its sinks with an equal `cluster`.
+
+        `every_seconds` lie between two checkpoints. Nothing is opened yet. Raises
+        `SettingsError` for intervals that no transaction outlives.
+        """
+        raise NotImplementedError(f"{self.kind} has no transactions")
+
+    def enlist(self, transactions: Transactions) -> None:
+        """Write within these transactions from now on. Called before `begin` or `roll_back`."""
+        raise NotImplementedError(f"{self.kind} has no transactions")
+
+    def probes(self) -> Iterator[Probe]:
+        """Try what a run would need of the output, without writing or fencing anything."""
+        yield from ()
 
     def keep(self, extent: Json, number: int, incarnation: str) -> Json:
         """Resume behind an input that cannot be read again: rows after `extent` may stay.

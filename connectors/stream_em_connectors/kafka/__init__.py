@@ -1,0 +1,1 @@
+"""Kafka in and out: one small client port, two clients behind it."""
