@@ -4,6 +4,7 @@ A store only adds and deletes: no checkpoint is ever overwritten, and a half-wri
 never bears a checkpoint's name.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -11,13 +12,13 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import ClassVar, final
 
 from stream_em.checkpoints import Checkpoint, decode, encode, sync_folder, write_atomically
-from stream_em.errors import CheckpointDamaged, Locked, Unreachable
+from stream_em.errors import CheckpointDamaged, Locked, SettingsError, Unreachable
 
 _NAME = re.compile(r"(\d+)-([^.]+)\.ckpt")
 _TEMPORARY = re.compile(r"\.\d+-[^.]+\.ckpt\.\d+\.tmp")
@@ -56,8 +57,18 @@ class Store(ABC):
         """Bytes that a kept checkpoint takes. Raises `OSError` when it is gone."""
 
     @abstractmethod
+    def digest(self, name: str) -> str:
+        """SHA-256 of a kept checkpoint's bytes, hexadecimal. Raises `OSError` when it is gone."""
+
+    @abstractmethod
     def delete(self, names: Iterable[str]) -> None:
         """Forget checkpoints; names that are gone already are passed over."""
+
+    def of_instance(self, instance_id: str) -> "Store":
+        """A store of its own for one of several engines that share a configuration."""
+        raise SettingsError(
+            f"a store of kind {self.kind} cannot be shared by instances; leave instance_id out"
+        )
 
     @abstractmethod
     def clean(self) -> None:
@@ -78,11 +89,13 @@ class DirectoryStore(Store):
 
     kind: ClassVar[str] = "directory"
     directory: str
+    instance: str | None = None  # a folder inside, for one of several engines
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the lock file of the folder."""
         try:
+            Path(self.directory).mkdir(exist_ok=True)
             self._path.mkdir(exist_ok=True)
             handle = os.open(self._path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
@@ -114,6 +127,14 @@ class DirectoryStore(Store):
         """Bytes of the file."""
         return (self._path / name).stat().st_size
 
+    def digest(self, name: str) -> str:
+        """What `sha256sum` says of the file."""
+        return hashlib.sha256((self._path / name).read_bytes()).hexdigest()
+
+    def of_instance(self, instance_id: str) -> "DirectoryStore":
+        """A folder of that name inside this one."""
+        return replace(self, instance=instance_id)
+
     def load(self, name: str) -> Checkpoint:
         """Read one file and check it whole."""
         path = self._path / name
@@ -140,7 +161,7 @@ class DirectoryStore(Store):
 
     @property
     def _path(self) -> Path:
-        return Path(self.directory)
+        return Path(self.directory) / (self.instance or "")
 
     def _listing(self, pattern: re.Pattern[str]) -> list[str]:
         try:
@@ -155,7 +176,7 @@ class DirectoryStore(Store):
             flock(handle, LOCK_EX | LOCK_NB)
         except BlockingIOError:
             raise Locked(
-                f"checkpoint folder {self.directory} is held by {_holder(handle)}; "
+                f"checkpoint folder {self._path} is held by {_holder(handle)}; "
                 "stop that engine first, or give this one a folder of its own"
             ) from None
         except OSError as error:
@@ -169,7 +190,7 @@ class DirectoryStore(Store):
 
     def _unreachable(self, error: OSError) -> Unreachable:
         return Unreachable(
-            f"checkpoints cannot be kept in {self.directory} ({error.strerror}); "
+            f"checkpoints cannot be kept in {self._path} ({error.strerror}); "
             "give a folder that exists or whose parent does, writable and with room"
         )
 

@@ -222,7 +222,10 @@ class Stream(ABC):
         """Courtesy to the outside after a checkpoint; the checkpoint alone is the truth."""
 
     def courtesy(self, positions: Positions) -> object | None:
-        """The same courtesy for a transaction to carry along; None where none is owed."""
+        """The same courtesy for a transaction to carry along; None where none is owed.
+
+        May be asked on any thread.
+        """
         return None
 
     def status(self) -> InputStatus | None:

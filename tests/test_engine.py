@@ -168,6 +168,9 @@ def test_rejected_records_become_dead_letters_and_counts_add_up(store: Directory
         "time": None,
         "raw": '{"x1": "1,5"}',
         "raw_encoding": "utf-8",
+        "key": None,
+        "key_encoding": None,
+        "headers": [],
     }
     assert newest(store).rejected == 2
 
@@ -541,6 +544,9 @@ class FullStore(Store):
 
     def names(self) -> tuple[str, ...]:
         return self.inner.names()
+
+    def digest(self, name: str) -> str:
+        return self.inner.digest(name)
 
     def size(self, name: str) -> int:
         return self.inner.size(name)

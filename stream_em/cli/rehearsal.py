@@ -1,32 +1,38 @@
 """`stream-em run --dry-run`: load, connect, read one batch, decode, one step, report."""
 
+import dataclasses
 import time
+from typing import Any
 
 import stream_em as se
 from stream_em.cli.shell import say
 from stream_em.config import Plan
+from stream_em.engine.authority import newest
 from stream_em.engine.gate import admitted
-from stream_em.engine.recovery import true_checkpoint
 from stream_em.engine.settings import compare, is_blank
 from stream_em.state import Info
-from stream_em.streams import Batch, Stream
+from stream_em.streams import Batch, Source, Stream
 
 PATIENCE_SECONDS = 10.0  # for the first batch
 
 
 def rehearse(plan: Plan, fresh: bool, accept_source_change: bool) -> None:
-    """Go through the motions of a run up to the first step; lock and write nothing."""
-    found = None if fresh or plan.store is None else true_checkpoint(plan.store)
+    """Go through the motions of a run up to the first step; lock, join and write nothing.
+
+    Raises what a run would raise up to there: `Unreachable` where nobody answers.
+    """
+    source = plan.source.named(plan.engine.name, plan.engine.instance_id)
+    found = None if fresh or plan.store is None else newest(plan.store)
     state, positions = se.init(plan.model, plan.engine.seed), None
     if found is not None:
         name, checkpoint = found
         if not is_blank(checkpoint):
-            compare(checkpoint, name, plan.model, plan.source, accept_source_change)
+            compare(checkpoint, name, plan.model, source, accept_source_change)
             state, positions = checkpoint.state, checkpoint.positions
         say(f"checkpoint   {name}: {state.total_events:,} rows before")
-    stream = plan.source.opened_at(positions)
+    stream = _alone(source).opened_at(positions)
     try:
-        say(f"source       {plan.source.kind}: {len(stream.features)} features")
+        say(f"source       {source.kind}: {len(stream.features)} features")
         batch = _first_batch(stream)
         if batch is None:
             say("batch        none came; at the end, or nothing new")
@@ -36,6 +42,18 @@ def rehearse(plan: Plan, fresh: bool, accept_source_change: bool) -> None:
     finally:
         stream.close()
     say("dry run      all well; nothing was written")
+
+
+def _alone(source: Source) -> Source:
+    """The source as a single engine reads it: joining a group would take partitions from others.
+
+    Its `group_id` stays as it is, for `start = "committed"` asks the group where to begin;
+    nothing is committed, for nothing is saved.
+    """
+    values: Any = source
+    shared = any(field.name == "sharing" and field.init for field in dataclasses.fields(values))
+    alone: Source = dataclasses.replace(values, sharing="none") if shared else source
+    return alone
 
 
 def _first_batch(stream: Stream) -> Batch | None:

@@ -75,13 +75,13 @@ def command(
 def execute(plan: "Plan", asked: Asked) -> None:
     """Replay the input of a plan and keep the result."""
     from stream_em.arrays import altered
-    from stream_em.engine.recovery import true_checkpoint
+    from stream_em.engine.authority import newest
 
     _refuse(plan, asked)
     with ExitStack() as around:
         if plan.store is not None and asked.output is None:
             around.enter_context(plan.store.lock())
-        found = None if plan.store is None else true_checkpoint(plan.store)
+        found = None if plan.store is None else newest(plan.store)
         begin = _beginning(plan, found)
         rows = Rows(plan, begin, None if asked.output is not None else found)
         shown = around.enter_context(_display(asked))
@@ -101,6 +101,12 @@ def _refuse(plan: "Plan", asked: Asked) -> None:
         raise SettingsError(
             "this input can be read only once, and a replay reads it again and again; "
             "save it to a file first"
+        )
+    outputs = (*plan.sinks, plan.dead_letters, plan.changes)
+    if asked.output is None and any(one is not None and one.cluster is not None for one in outputs):
+        raise SettingsError(
+            "a marker in Kafka names the checkpoint that is true, so a replay cannot put another "
+            "one in its place; save the result elsewhere with --output"
         )
     if plan.store is None and asked.output is None:
         raise SettingsError(
@@ -271,7 +277,7 @@ def _kept(
         state=replayed.state,
         positions=rows.end,
         extents={} if found is None else found[1].extents,
-        settings=remembered(plan.source, rows.features, plan.sinks),
+        settings=remembered(plan.source, rows.features, plan.sinks, None),
         rejected=rows.rejected,
         versions=versions(),
     )

@@ -39,6 +39,17 @@ if TYPE_CHECKING:
 @click.option(
     "--accept-source-change", is_flag=True, help="Go on although the source is another one."
 )
+@click.option(
+    "--take-over",
+    is_flag=True,
+    help="Displace an engine that holds the checkpoints but may be frozen; only where all "
+    "outputs are transactional.",
+)
+@click.option(
+    "--trust-checkpoint",
+    is_flag=True,
+    help="Go on from the newest checkpoint although no transaction vouches for it.",
+)
 @click.option("--no-progress", is_flag=True, help="Show no progress.")
 @click.option("--summary-json", metavar="PATH", help='Write the summary; "-" is stdout.')
 @shell

@@ -50,6 +50,8 @@ class Options:
     overwrite: bool = False
     continue_input: bool = False
     accept_source_change: bool = False
+    take_over: bool = False
+    trust_checkpoint: bool = False
     summary_json: str | None = None  # a path, "-" for stdout
 
 
@@ -70,7 +72,7 @@ def execute(plan: Plan, options: Options, stop: Stop | None = None) -> Summary:
     with ExitStack() as around:
         around.enter_context(handled(stop))
         around.enter_context(counted(meter.logs))
-        around.enter_context(_served(plan, meter))
+        around.enter_context(_served(plan, meter, options.take_over))
         shown = watching(options.log_seconds) if options.progress else nullcontext()
         watch = around.enter_context(shown)
         summary = _run(plan, options, stop, meter, watch)
@@ -110,6 +112,10 @@ def _run(plan: Plan, options: Options, stop: Stop, meter: Meter, watch: Watch | 
         overwrite=options.overwrite,
         continue_input=options.continue_input,
         accept_source_change=options.accept_source_change,
+        take_over=options.take_over,
+        trust_checkpoint=options.trust_checkpoint,
+        name=plan.name,
+        instance_id=plan.engine.instance_id,
         stop=stop,
         observe=Observer(stop, watch),
         meter=meter,
@@ -145,8 +151,11 @@ def counted(handler: logging.Handler) -> Iterator[None]:
 
 
 @contextmanager
-def _served(plan: Plan, meter: Meter) -> Iterator[None]:
-    """The web server, when wanted; one that nobody asked for may stay away."""
+def _served(plan: Plan, meter: Meter, take_over: bool) -> Iterator[None]:
+    """The web server, when wanted; one that nobody asked for may stay away.
+
+    So may one whose port is held by the engine that is being displaced.
+    """
     if not plan.http.on:
         yield
         return
@@ -155,7 +164,7 @@ def _served(plan: Plan, meter: Meter) -> Iterator[None]:
     try:
         serving = server.serve(meter, plan.http.address)
     except Unreachable as error:
-        if plan.http_given:
+        if plan.http_given and not take_over:
             _refuse_second(plan)
             raise
         log.warning("no metrics are served: %s", error)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stream_em.checkpoints import Checkpoint, decode
-from stream_em.engine.recovery import true_checkpoint
+from stream_em.engine.authority import newest
 from stream_em.errors import SavedStateError
 from stream_em.stores import DirectoryStore
 
@@ -22,7 +22,7 @@ def saved(path: Path) -> Saved:
     Raises `SavedStateError` when there is none.
     """
     if path.is_dir():
-        found = true_checkpoint(DirectoryStore(str(path)))
+        found = newest(DirectoryStore(str(path)))
         if found is None:
             raise SavedStateError(
                 f"{path} holds no checkpoint; give the `directory` of [checkpoints], or a file"

@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from stream_em.config.layers import (
 from stream_em.config.masks import without_secrets
 from stream_em.config.missing import missing_agreed
 from stream_em.config.settings import EngineSettings, HttpSettings, MetricsSettings
-from stream_em.engine import Schedule, conflicts
+from stream_em.engine import Schedule, conflicts, unfit_for_transactions
 from stream_em.engine.gate import check_missing
 from stream_em.errors import SettingsError
 from stream_em.models.kinds import call, construct, hint
@@ -45,6 +46,7 @@ SECTIONS = (
 SHORT: Mapping[str, type] = MappingProxyType(
     {"source": str, "model": str, "dead_letters": str, "changes": str, "sinks": list}
 )
+STEM = "default (the file's stem)"  # where a name comes from that nobody gave
 SCHEDULE = tuple(field.name for field in fields(Schedule))
 
 
@@ -53,6 +55,7 @@ class Plan:
     """All that a run needs, constructed and cross-checked; nothing is opened yet."""
 
     engine: EngineSettings
+    name: str | None  # of the engine, where it was given and is not the file's stem
     source: Source
     model: Any
     sinks: tuple[Sink, ...]
@@ -112,7 +115,7 @@ def merged(
     tree = laid_over(from_file(path), overrides)
     engine = tree.setdefault("engine", {})
     if isinstance(engine, dict):
-        engine.setdefault("name", Leaf(Path(path).stem, "default (the file's stem)"))
+        engine.setdefault("name", Leaf(Path(path).stem, STEM))
     return missing_agreed(tree)
 
 
@@ -134,12 +137,20 @@ def _planned(desk: "_Desk") -> Plan | None:
     dead = desk.chosen("dead_letters", "sinks") if "dead_letters" in desk.tree else None
     changes = desk.chosen("changes", "sinks") if "changes" in desk.tree else None
     store, schedule = desk.checkpoints()
+    if store is not None and engine is not None and engine.instance_id is not None:
+        store = desk.tried("engine", partial(store.of_instance, engine.instance_id))
     http = desk.settings("http", HttpSettings)
     metrics = desk.settings("metrics", MetricsSettings)
     if source is not None:
         found = desk.tried("sinks", lambda: conflicts(source, sinks, dead, changes))
         for conflict in found or ():
             desk.note("error", str(conflict), "sinks")
+    name = desk.given_name(engine)
+    outputs = tuple(sink for sink in (*sinks, dead, changes) if sink is not None)
+    for problem in unfit_for_transactions(outputs, store is not None, schedule, name, False):
+        desk.note("error", problem, "sinks")
+    if source is not None and engine is not None:
+        desk.tried("engine", lambda: source.named(engine.name, engine.instance_id))
     if desk.failed:
         return None
     if store is None:
@@ -147,7 +158,10 @@ def _planned(desk: "_Desk") -> Plan | None:
     if not sinks:
         desk.note("warning", "no [[sinks]]: the model learns, and no assignment is written")
     given = "http" in desk.tree
-    return Plan(engine, source, model, sinks, dead, changes, store, schedule, http, given, metrics)
+    return Plan(
+        *(engine, name, source, model, sinks, dead, changes),
+        *(store, schedule, http, given, metrics),
+    )
 
 
 @dataclass(frozen=True)
@@ -209,6 +223,11 @@ class _Desk:
             if key not in names:
                 self.note("error", f"{where}.{key} is unknown; {hint(key, names)}", where)
         return {key: value for key, value in table.items() if key in names}
+
+    def given_name(self, engine: EngineSettings | None) -> str | None:
+        """The engine's name, unless it is only the file's."""
+        by_default = origin_of(self.tree, ["engine", "name"]) == STEM
+        return None if engine is None or by_default else engine.name
 
     def required(self, name: str, family: str) -> Any:
         table = self.tried(name, lambda: self.table(name))

@@ -1,9 +1,11 @@
 """Sections that hold nothing but settings: [engine], [http] and [metrics]."""
 
+import re
 from dataclasses import dataclass
 
 from stream_em.errors import SettingsError
 
+PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 DETAILS = ("auto", "full", "summary", "off")
 
 
@@ -13,11 +15,17 @@ class EngineSettings:
 
     name: str  # default: the stem of the configuration file
     seed: int = 0  # of everything random
+    instance_id: str | None = None  # of one of several engines that share a configuration
     shutdown_timeout_seconds: float = 30.0  # for draining after SIGTERM or SIGINT
 
     def __post_init__(self) -> None:
         if not self.name.strip():
             raise SettingsError("name is empty; give the engine a name, or leave the key out")
+        if self.instance_id is not None and not PLAIN.fullmatch(self.instance_id):
+            raise SettingsError(
+                f"instance_id is {self.instance_id!r}, expected a name of letters, digits, "
+                "dots, dashes and underscores: it names a folder and a group member"
+            )
         if not 0 <= self.seed < 2**63:
             raise SettingsError(f"seed is {self.seed}, expected a number from 0 to 2**63 - 1")
         if not self.shutdown_timeout_seconds > 0:

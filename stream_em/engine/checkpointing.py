@@ -6,16 +6,19 @@ waited for it: pending parts become visible, positions are committed, old files 
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from threading import Thread
 from typing import final
 
 from stream_em.checkpoints import Checkpoint
+from stream_em.engine.authority import Authority
+from stream_em.engine.ingest import Ingest
 from stream_em.engine.outputs import Outputs, Ticket
 from stream_em.engine.queues import Bounded
+from stream_em.errors import Undecided
 from stream_em.stores import Store
-from stream_em.streams import Positions
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +51,12 @@ class Checkpointer:
     """The checkpoint thread. At most one attempt is in flight."""
 
     def __init__(
-        self, store: Store, outputs: Outputs, commit: Callable[[Positions], None], keep: int
+        self, store: Store, outputs: Outputs, ingest: Ingest, authority: Authority, keep: int
     ) -> None:
-        self._store, self._outputs, self._commit, self._keep = store, outputs, commit, keep
+        self._store, self._outputs, self._ingest = store, outputs, ingest
+        self._authority = authority
+        keep = max(keep, 2)
+        self._kept = deque(store.names()[-keep:], keep)  # names that were true, newest last
         self._jobs = Bounded[_Attempt | _Close](2, 1)
         self._outcomes = Bounded[Outcome](2, 1)
         self.in_flight = False
@@ -96,21 +102,39 @@ class Checkpointer:
             name = self._store.save(checkpoint)
             seconds = time.perf_counter() - attempt.began
             size = self._store.size(name)
+            self._made_true(checkpoint, name)
             if tickets is not None:
                 self._outputs.committed(checkpoint.number)
-            self._commit(checkpoint.positions)
-            prune(self._store, self._keep)
-        except BaseException as error:
+            self._prune(name, anew=tickets is None)
+        except Undecided as error:  # nothing waits any longer, and nothing may go on
             seconds = time.perf_counter() - attempt.began
             return Outcome(checkpoint, None, seconds, None, error)
+        except BaseException as error:
+            self._outputs.release()
+            seconds = time.perf_counter() - attempt.began
+            return Outcome(checkpoint, None, seconds, None, error)
+        self._outputs.release()
         return Outcome(checkpoint, name, seconds, size, None)
 
+    def _made_true(self, checkpoint: Checkpoint, name: str) -> None:
+        """What waited for the checkpoint becomes visible; then the courtesy."""
+        courtesy = self._ingest.courtesy(checkpoint.positions)
+        if not self._authority.commit(self._store, checkpoint.number, name, courtesy):
+            self._ingest.commit(checkpoint.positions)
 
-def prune(store: Store, keep: int) -> None:
-    """Delete all but the newest `keep`; what cannot be deleted is tried again next time."""
-    try:
-        superfluous = store.names()[: -max(keep, 2)]
-        if superfluous:
-            store.delete(superfluous)
-    except OSError as error:
-        log.warning("old checkpoints could not be deleted, trying again later: %s", error)
+    def _prune(self, name: str, anew: bool) -> None:
+        """Delete what is older than the latest true ones, all others when it begins `anew`.
+
+        What cannot be deleted is tried again next time.
+        """
+        if anew:
+            self._kept.clear()
+        self._kept.append(name)
+        try:
+            names = self._store.names()
+            older = names[: names.index(self._kept[0])]
+            superfluous = [one for one in names if one != name] if anew else older
+            if superfluous:
+                self._store.delete(superfluous)
+        except OSError as error:
+            log.warning("old checkpoints could not be deleted, trying again later: %s", error)

@@ -1,10 +1,11 @@
-"""Outputs that would overwrite each other, or be read again as input."""
+"""Outputs that would overwrite each other, be read again as input, or cannot commit."""
 
 import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePath
 
+from stream_em.engine.schedule import Schedule
 from stream_em.streams import Sink, Source
 
 
@@ -33,6 +34,49 @@ def conflicts(
                 f"output {later.name!r} lies inside the source's {pattern!r} and would be read "
                 "as input; write it to another folder or name"
             )
+    return tuple(found)
+
+
+def unfit_for_transactions(
+    sinks: Sequence[Sink], saved: bool, schedule: Schedule, name: str | None, take_over: bool
+) -> tuple[str, ...]:
+    """What transactional outputs lack, or `take_over` without such; empty when nothing does.
+
+    `saved` tells whether there are checkpoints, `name` is the engine's if it was given.
+    """
+    transactional = [sink for sink in sinks if sink.cluster is not None]
+    if not transactional:
+        plain = "--take-over (take_over=True) needs outputs that are all transactional; there is"
+        return (
+            (f"{plain} none, so wait for the other engine's end or stop it",) if take_over else ()
+        )
+    found: list[str] = []
+    if any(sink.cluster != transactional[0].cluster for sink in transactional):
+        found.append(
+            "exactly-once outputs lie on several clusters or use several clients, but one "
+            "transaction covers one cluster; write the others at least once"
+        )
+    if name is None:
+        found.append(
+            "engine.name is missing; exactly-once output to Kafka derives its transactional id "
+            "and marker from it, so it has to be given"
+        )
+    if not saved:
+        found.append(
+            "exactly-once output to Kafka needs checkpoints to agree with; add [checkpoints] "
+            'with a `directory`, or take delivery = "at-least-once"'
+        )
+    if saved and not schedule.every_seconds > 0:
+        found.append(
+            "checkpoints.every_seconds is 0, but transactions do not stay open for ever; give "
+            "seconds, 30 is the default"
+        )
+    if take_over and len(transactional) < len(sinks):
+        other = next(sink.name for sink in sinks if sink.cluster is None)
+        found.append(
+            f"--take-over (take_over=True) needs outputs that are all transactional, and {other} "
+            "is not: a frozen engine could still write to it; stop that engine first"
+        )
     return tuple(found)
 
 

@@ -2,13 +2,15 @@
 
 import logging
 import time
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
 from typing import final
 
 from stream_em.engine.queues import Bounded
-from stream_em.errors import SourceFailed, StreamEmError
-from stream_em.streams import Batch, Positions, Progress, Stream
+from stream_em.errors import PartitionsLost, SourceFailed, StreamEmError
+from stream_em.streams import Batch, InputStatus, Positions, Progress, Stream
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,14 @@ class Fetched:
     batch: Batch
     progress: Progress
     seconds: float
+    status: InputStatus | None = None  # of the stream, right after the batch
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The stream waits until everything before this is learned and saved."""
+
+    settled: Future[None]
 
 
 @dataclass(frozen=True)
@@ -38,8 +48,10 @@ class Ingest:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self.queue = Bounded[Fetched | Ended](BATCHES, ROWS)
+        stream.attend(self._settle)
+        self.queue = Bounded[Fetched | Epoch | Ended](BATCHES, ROWS)
         self.last_poll = time.time()  # unix seconds
+        self.status = stream.status()  # the newest; immutable, replaced as a whole
         self._stopping = Event()
         self._lock = Lock()
         self._courtesy: Positions | None = None
@@ -53,6 +65,10 @@ class Ingest:
         """Have the positions of a durable checkpoint committed soon, between two polls."""
         with self._lock:
             self._courtesy = positions
+
+    def courtesy(self, positions: Positions) -> object | None:
+        """The same for a transaction to carry along. May be asked on any thread."""
+        return self._stream.courtesy(positions)
 
     def stop(self, seconds: float) -> None:
         """End reading within `seconds`, commit what is left to commit, and close the stream."""
@@ -78,17 +94,30 @@ class Ingest:
         while not (self._stopping.is_set() or self._stream.ended):
             began = time.perf_counter()
             batch = self._stream.poll(POLL_SECONDS)
-            self.last_poll = time.time()
+            self.last_poll, self.status = time.time(), self._stream.status()
             if batch is not None:
                 self._hand_over(batch, time.perf_counter() - began)
             self._commit_courteously()
 
+    def _settle(self) -> None:
+        """End an epoch, on the polling thread. Raises what kept it from being saved."""
+        epoch = Epoch(Future())
+        self.queue.force(epoch)
+        while not self._stopping.is_set():
+            with suppress(TimeoutError):
+                epoch.settled.result(POLL_SECONDS)
+                return
+        raise PartitionsLost(
+            "partitions went to another engine while this one was ending; the last checkpoint holds"
+        )
+
     def _hand_over(self, batch: Batch, seconds: float) -> None:
-        fetched = Fetched(batch, self._stream.progress(), seconds)
+        fetched = Fetched(batch, self._stream.progress(), seconds, self.status)
         while not self._stopping.is_set():
             if self.queue.put(fetched, len(batch.rows), POLL_SECONDS):
                 return
             self._commit_courteously()
+            self.status = self._stream.status()
 
     def _commit_courteously(self) -> None:
         with self._lock:

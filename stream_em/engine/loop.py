@@ -13,7 +13,7 @@ from stream_em.checkpoints import Checkpoint, versions
 from stream_em.engine.changes import change_columns, log_changes
 from stream_em.engine.drain import Drain
 from stream_em.engine.gate import admitted
-from stream_em.engine.ingest import Ended, Fetched, Ingest
+from stream_em.engine.ingest import Ended, Epoch, Fetched, Ingest
 from stream_em.engine.outputs import Outputs
 from stream_em.engine.pending import joined, output_columns, paired
 from stream_em.engine.recovery import Setup, Start
@@ -77,7 +77,9 @@ class Loop:
         self._pending: Origins | None = start.pending  # rows whose scores are still to come
         self._rejected = start.rejected  # since the model began
         self._features = tuple(start.stream.features)
-        self._remembered = remembered(setup.source, self._features, setup.sinks)
+        self._remembered = remembered(
+            setup.source, self._features, setup.sinks, setup.authority.identity
+        )
         self._versions = versions()
         self._tribunal = Tribunal(getattr(setup.source, "max_reject_ratio", MAX_REJECT_RATIO))
         self._reject_log = RejectLog()
@@ -111,7 +113,9 @@ class Loop:
                 if fetched.error is not None:
                     raise fetched.error
                 return "end"
-            if fetched is not None:
+            if isinstance(fetched, Epoch):
+                self._settle(fetched)
+            elif fetched is not None:
                 if not self._fits(fetched.batch):
                     return "max_events"
                 self._learn(fetched)
@@ -122,7 +126,16 @@ class Loop:
             self._parts.saving.turn(self._draft)
         return "signal"
 
-    def _next(self) -> Fetched | Ended | None:
+    def _settle(self, epoch: Epoch) -> None:
+        """Save everything so far; the stream waits for it."""
+        try:
+            self._parts.saving.last(self._draft)
+        except BaseException as error:
+            epoch.settled.set_exception(error)
+            raise
+        epoch.settled.set_result(None)
+
+    def _next(self) -> Fetched | Epoch | Ended | None:
         """The next batch; None after a while without one."""
         parts, began = self._parts, time.perf_counter()
         fetched = parts.ingest.queue.take(WAIT_SECONDS)
@@ -239,7 +252,14 @@ class Loop:
         meter, ingest, outputs = self._parts.meter, self._parts.ingest, self._parts.outputs
         if fetched is not None and fetched.progress.total_bytes is not None:
             self._left = fetched.progress.total_bytes - fetched.progress.read_bytes
-        meter.input(connected=True, last_poll=ingest.last_poll, lag_bytes=self._left)
+        status, heard = ingest.status, None if fetched is None else fetched.status
+        meter.input(
+            connected=status is None or status.connected,
+            last_poll=ingest.last_poll,
+            lag_bytes=self._left,
+            status=status,
+            applied=None if heard is None else heard.newest,
+        )
         meter.queues(
             {"ingest": (ingest.queue.rows, ingest.queue.capacity), "output": outputs.fill()}
         )

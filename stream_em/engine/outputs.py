@@ -27,6 +27,7 @@ Ticket = Future[Json]  # the extent, once the rows before a barrier are durable
 class _Barrier:
     number: int
     ticket: Ticket
+    fate: Event  # set once it is known what became of the checkpoint
 
     def __call__(self, sink: Sink) -> None:
         self.ticket.set_result(sink.barrier(self.number))
@@ -46,6 +47,7 @@ class Writer:
         self.queue = Bounded[Job | _Close](SLICES, ROWS)
         self.error: BaseException | None = None
         self._abandoned = Event()
+        self._fate = Event()  # of the latest barrier
         self._thread = Thread(target=self._work, name=f"stream-em-{sink.name}", daemon=True)
         self._thread.start()
 
@@ -56,8 +58,13 @@ class Writer:
     def barrier(self, number: int) -> Ticket:
         """Queue a barrier; the ticket gets the extent or the failure."""
         ticket: Ticket = Future()
-        self.queue.force(_Barrier(number, ticket))
+        self._fate = Event()
+        self.queue.force(_Barrier(number, ticket, self._fate))
         return ticket
+
+    def release(self) -> None:
+        """What became of the checkpoint behind the latest barrier is known: go on."""
+        self._fate.set()
 
     def committed(self, number: int) -> None:
         """Queue the news that checkpoint `number` is durable."""
@@ -91,10 +98,17 @@ class Writer:
         try:
             if self.error is None and not self._abandoned.is_set():
                 job(self.sink)
+                if isinstance(job, _Barrier) and self.sink.cluster is not None:
+                    self._wait(job.fate)
         except BaseException as error:
             self.error = _translated(self.sink, error)
         if isinstance(job, _Barrier) and not job.ticket.done():
             job.ticket.set_exception(self.error or SinkFailed(f"{self.sink.name} was abandoned"))
+
+    def _wait(self, fate: Event) -> None:
+        """Later rows must not slip into the transaction of the rows before the barrier."""
+        while not fate.wait(TICK_SECONDS) and not self._abandoned.is_set():
+            pass
 
 
 def _translated(sink: Sink, error: BaseException) -> BaseException:
@@ -186,6 +200,11 @@ class Outputs:
         """Tell every sink that checkpoint `number` is durable."""
         for writer in self._all:
             writer.committed(number)
+
+    def release(self) -> None:
+        """Let outputs go on that wait behind their barriers."""
+        for writer in self._all:
+            writer.release()
 
     def check(self) -> None:
         """Raise what went wrong in a writer."""

@@ -11,8 +11,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from stream_em.checkpoints import Checkpoint
+from stream_em.engine.authority import Authority, Found
 from stream_em.engine.settings import compare, compare_features, is_blank, same_source
-from stream_em.errors import CheckpointDamaged, SavedStateError, SourceChanged
+from stream_em.errors import SavedStateError, SourceChanged
 from stream_em.learning import init
 from stream_em.models.protocol import Model
 from stream_em.state import State
@@ -36,6 +37,8 @@ class Setup:
     overwrite: bool
     continue_input: bool
     accept_source_change: bool
+    authority: Authority
+    trust_checkpoint: bool
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ def started(setup: Setup) -> Start:
     with ExitStack() as opened:
         for sink in setup.sinks:
             opened.callback(sink.close)
+        setup.authority.open()
         start = _started(setup, opened)
         opened.pop_all()
         return start
@@ -67,7 +71,7 @@ def _started(setup: Setup, opened: ExitStack) -> Start:
     found = None
     if setup.store is not None:
         _announce(setup)
-        found = None if setup.fresh else true_checkpoint(setup.store)
+        found = _true_checkpoint(setup, setup.store)
     if found is None:
         return _anew(setup, opened, setup.fresh or setup.overwrite, {})
     name, checkpoint = found
@@ -93,30 +97,18 @@ def _announce(setup: Setup) -> None:
         )
 
 
-def true_checkpoint(store: Store) -> tuple[str, Checkpoint] | None:
-    """The newest valid checkpoint; None when there is none at all.
-
-    Raises `CheckpointDamaged` when there are some and every one is damaged.
-    """
-    names = store.names()
-    for name in reversed(names):
-        try:
-            return name, store.load(name)
-        except CheckpointDamaged as error:
-            log.error("checkpoint %s is damaged, taking the one before it: %s", name, error)
-    if names:
-        raise CheckpointDamaged(
-            f"all {len(names)} checkpoints are damaged ({', '.join(names)}); restore one from a "
-            "backup, or start anew with --fresh (fresh=True)"
-        )
-    return None
+def _true_checkpoint(setup: Setup, store: Store) -> Found | None:
+    if setup.fresh:
+        return None
+    return setup.authority.true_checkpoint(store, setup.trust_checkpoint)
 
 
 def _anew(setup: Setup, opened: ExitStack, overwrite: bool, ours: Mapping[str, Json]) -> Start:
     """Outputs named in `ours` were begun by a run that learned nothing: they may be cut."""
     stream = _opened(setup, opened, None)
     if setup.store is not None:
-        setup.store.delete(setup.store.names())
+        if setup.authority.identity is None:  # else the old ones go once another is true
+            setup.store.delete(setup.store.names())
         setup.store.clean()
     extents = {
         sink.name: sink.begin(setup.incarnation, overwrite or sink.name in ours)

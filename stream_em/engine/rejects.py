@@ -36,6 +36,7 @@ def dead_letters(rejected: Sequence[Rejected]) -> Columns:
     (['n/a'], ['utf-8'])
     """
     raw = [_text(one.raw) for one in rejected]
+    keys = [(None, None) if one.key is None else _text(one.key) for one in rejected]
     return {
         "source": [one.source for one in rejected],
         "partition": [one.partition for one in rejected],
@@ -46,7 +47,15 @@ def dead_letters(rejected: Sequence[Rejected]) -> Columns:
         "time": [one.time for one in rejected],
         "raw": [text for text, _ in raw],
         "raw_encoding": [encoding for _, encoding in raw],
+        "key": [text for text, _ in keys],
+        "key_encoding": [encoding for _, encoding in keys],
+        "headers": [[_header(*header) for header in one.headers] for one in rejected],
     }
+
+
+def _header(name: str, value: bytes | None) -> dict[str, str | None]:
+    text, encoding = (None, None) if value is None else _text(value)
+    return {"name": name, "value": text, "encoding": encoding}
 
 
 def _text(raw: bytes) -> tuple[str, str]:

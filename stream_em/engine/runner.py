@@ -4,13 +4,16 @@ import logging
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
+from stream_em.engine.authority import Newest, authority_of
 from stream_em.engine.checkpointing import Checkpointer
-from stream_em.engine.conflicts import conflicts
+from stream_em.engine.conflicts import conflicts, unfit_for_transactions
 from stream_em.engine.drain import Drain, StopRequest
 from stream_em.engine.gate import check_missing
 from stream_em.engine.ingest import Ingest
+from stream_em.engine.locking import locked
 from stream_em.engine.loop import Loop, Parts
 from stream_em.engine.outputs import Outlets, Outputs
 from stream_em.engine.recovery import Setup, Start, started
@@ -19,11 +22,13 @@ from stream_em.engine.schedule import Schedule
 from stream_em.engine.summary import Summary
 from stream_em.errors import (
     DrainTimeout,
+    PartitionsLost,
     SavedStateError,
     SettingsError,
     StreamEmError,
     StreamEmWarning,
     TooManyRejects,
+    Undecided,
 )
 from stream_em.learning import warm_up
 from stream_em.metrics.meter import Meter
@@ -37,6 +42,20 @@ log = logging.getLogger(__name__)
 DEFAULT_SCHEDULE = Schedule()
 PATIENCE_SECONDS = 2.0  # with a thread that should end
 SLICE_ROWS = 1_000  # of output queues, for sources without a batch size
+NAME = "stream-em"  # of a run that was given none
+
+
+@dataclass(frozen=True)
+class _Orders:
+    """What a run is told beside where it begins."""
+
+    schedule: Schedule
+    outlets: Outlets
+    identity: str  # of the engine: its name and instance
+    max_events: int | None
+    drain: Drain
+    meter: Meter
+    observe: Callable[[Snapshot], None]
 
 
 def run(
@@ -54,7 +73,10 @@ def run(
     overwrite: bool = False,
     continue_input: bool = False,
     accept_source_change: bool = False,
-    name: str = "stream-em",
+    take_over: bool = False,
+    trust_checkpoint: bool = False,
+    name: str | None = None,
+    instance_id: str | None = None,
     stop: StopRequest | None = None,
     observe: Callable[[Snapshot], None] | None = None,
     meter: Meter | None = None,
@@ -66,8 +88,12 @@ def run(
     or counted twice; `fresh` starts anew instead and cuts the outputs. `overwrite` lets
     a first run empty outputs that hold something, `continue_input` lets an input
     without positions go on, `accept_source_change` allows another source after rows
-    are learned. `dead_letters` takes rejected records, `changes` the births, deaths, merges
-    and relocations of clusters, both as exactly as `sinks`. `stop.requested` (an event) ends
+    are learned. Transactional outputs need a `name`, from which the transactions' derives;
+    then `take_over` displaces an engine that holds the folder but may be frozen, and
+    `trust_checkpoint` goes on where nobody vouches for the newest checkpoint. `instance_id`
+    tells engines apart that share a configuration. `dead_letters` takes rejected records,
+    `changes` the births, deaths, merges and relocations of clusters, both as exactly as
+    `sinks`. `stop.requested` (an event) ends
     the run after the batch at hand; `max_events` at the last batch boundary that does not
     pass it. `observe` gets the immutable metrics after each batch, on the learning thread.
 
@@ -82,25 +108,36 @@ def run(
     1.0
     """
     outlets = Outlets(tuple(sinks), dead_letters, changes)
+    source = source.named(name or NAME, instance_id)
+    store = store if store is None or instance_id is None else store.of_instance(instance_id)
+    _check(source, model, outlets, store, max_events)
+    unfit = unfit_for_transactions(outlets.all, store is not None, schedule, name, take_over)
+    if unfit:
+        raise SettingsError("; ".join(unfit))
     setup = Setup(
         source=source,
         model=model,
         sinks=outlets.all,
         store=store,
         seed=seed,
-        incarnation=uuid.uuid4().hex[:12],
+        incarnation="",
         fresh=fresh,
         overwrite=overwrite,
         continue_input=continue_input,
         accept_source_change=accept_source_change,
+        authority=Newest(),
+        trust_checkpoint=trust_checkpoint,
     )
     if meter is None:
         interval = schedule.every_seconds if store is not None else 0.0
-        meter = Meter(model, name=name, checkpoint_interval_seconds=interval or None)
+        meter = Meter(model, name=name or NAME, checkpoint_interval_seconds=interval or None)
     drain = Drain(stop, shutdown_timeout_seconds, meter.beat)
+    identity = ".".join(part for part in (name or NAME, instance_id) if part is not None)
     shown = _ignored if observe is None else observe
+    orders = _Orders(schedule, outlets, identity, max_events, drain, meter, shown)
     try:
-        return _run(setup, schedule, outlets, max_events, drain, meter, shown)
+        with locked(store, take_over):
+            return _attempts(setup, orders)
     except BaseException:
         shown(meter.state("failed"))
         raise
@@ -110,35 +147,40 @@ def _ignored(snapshot: Snapshot) -> None:
     """Nobody observes."""
 
 
-def _run(
-    setup: Setup,
-    schedule: Schedule,
-    outlets: Outlets,
-    max_events: int | None,
-    drain: Drain,
-    meter: Meter,
-    observe: Callable[[Snapshot], None],
-) -> Summary:
-    _check(setup, max_events)
-    with nullcontext() if setup.store is None else setup.store.lock():
-        observe(meter.state("restoring"))
-        start = _started(setup, meter)
-        _limit(setup.source, start, max_events)
-        slice_rows = int(getattr(setup.source, "batch_size", SLICE_ROWS))
-        outputs = Outputs(outlets, slice_rows, drain)
-        ingest = Ingest(start.stream)
-        saving = _saving(setup, schedule, start, outputs, ingest, drain, meter)
-        parts = Parts(ingest, outputs, saving, drain, meter, observe)
+def _attempts(setup: Setup, orders: _Orders) -> Summary:
+    """One run, begun again from the true checkpoint whenever partitions were lost."""
+    while True:
+        authority = authority_of(setup.sinks, orders.identity, orders.schedule.every_seconds)
+        incarnation = uuid.uuid4().hex[:12]
         try:
-            _warm_up(setup.model, len(start.stream.features))
-            summary = Loop(setup, start, parts, max_events).run()
-            ingest.stop(PATIENCE_SECONDS)
-            outputs.close()
-            saving.close(PATIENCE_SECONDS)
-        except BaseException as error:
-            _abandon(setup, parts, error)
-            raise
-        return summary
+            return _run(replace(setup, incarnation=incarnation, authority=authority), orders)
+        except PartitionsLost as error:
+            log.warning("starting again from the checkpoint that is true: %s", error)
+            setup = replace(setup, fresh=False)
+        finally:
+            authority.close()
+
+
+def _run(setup: Setup, orders: _Orders) -> Summary:
+    drain, meter, observe = orders.drain, orders.meter, orders.observe
+    observe(meter.state("restoring"))
+    start = _started(setup, meter)
+    _limit(setup.source, start, orders.max_events)
+    slice_rows = int(getattr(setup.source, "batch_size", SLICE_ROWS))
+    outputs = Outputs(orders.outlets, slice_rows, drain)
+    ingest = Ingest(start.stream)
+    saving = _saving(setup, orders, start, outputs, ingest)
+    parts = Parts(ingest, outputs, saving, drain, meter, observe)
+    try:
+        _warm_up(setup.model, len(start.stream.features))
+        summary = Loop(setup, start, parts, orders.max_events).run()
+        ingest.stop(PATIENCE_SECONDS)
+        outputs.close()
+        saving.close(PATIENCE_SECONDS)
+    except BaseException as error:
+        _abandon(setup, parts, error)
+        raise
+    return summary
 
 
 def _warm_up(model: Model, D: int) -> None:
@@ -148,14 +190,16 @@ def _warm_up(model: Model, D: int) -> None:
         warm_up(model, max(D, 1))
 
 
-def _check(setup: Setup, max_events: int | None) -> None:
-    check_missing(setup.source, setup.model)
-    found = conflicts(setup.source, setup.sinks)
+def _check(
+    source: Source, model: Model, outlets: Outlets, store: Store | None, max_events: int | None
+) -> None:
+    check_missing(source, model)
+    found = conflicts(source, outlets.all)
     if found:
         raise SettingsError("; ".join(found))
     if max_events is not None and max_events < 1:
         raise SettingsError(f"max_events came as {max_events}, expected at least 1, or None")
-    if setup.store is None:
+    if store is None:
         log.warning("no store: nothing is saved, and the next run starts anew")
 
 
@@ -183,18 +227,15 @@ def _limit(source: Source, start: Start, max_events: int | None) -> None:
 
 
 def _saving(
-    setup: Setup,
-    schedule: Schedule,
-    start: Start,
-    outputs: Outputs,
-    ingest: Ingest,
-    drain: Drain,
-    meter: Meter,
+    setup: Setup, orders: _Orders, start: Start, outputs: Outputs, ingest: Ingest
 ) -> Saving:
     if setup.store is None:
-        return Unsaved(outputs, start.extents, drain)
-    checkpointer = Checkpointer(setup.store, outputs, ingest.commit, schedule.keep)
-    return InStore(checkpointer, schedule, start.number, start.extents, drain, meter)
+        return Unsaved(outputs, start.extents, orders.drain)
+    keep = orders.schedule.keep
+    checkpointer = Checkpointer(setup.store, outputs, ingest, setup.authority, keep)
+    return InStore(
+        checkpointer, setup.authority, start, orders.schedule, orders.drain, orders.meter
+    )
 
 
 def _abandon(setup: Setup, parts: Parts, error: BaseException) -> None:
@@ -206,6 +247,8 @@ def _abandon(setup: Setup, parts: Parts, error: BaseException) -> None:
             parts.saving.settle()
     closed = parts.outputs.abandon(patience)
     parts.saving.close(patience)
+    if isinstance(error, Exception) and not isinstance(error, (Undecided, DrainTimeout)):
+        setup.authority.abort()
     if isinstance(error, TooManyRejects):
         for sink in closed:
             _cut_back(sink, parts.saving, setup.incarnation)
@@ -213,7 +256,7 @@ def _abandon(setup: Setup, parts: Parts, error: BaseException) -> None:
 
 def _cut_back(sink: Sink, saving: Saving, incarnation: str) -> None:
     """Put an output back to the last checkpoint, or to where the run began."""
-    if not sink.exactly_once:
+    if not sink.exactly_once or sink.cluster is not None:
         return
     try:
         sink.roll_back(saving.extents[sink.name], saving.number, incarnation)

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import final
 
 from stream_em.checkpoints import Checkpoint
+from stream_em.engine.authority import Authority
 from stream_em.engine.checkpointing import Checkpointer, Outcome
 from stream_em.engine.drain import TICK_SECONDS, Drain
 from stream_em.engine.outputs import Outputs
+from stream_em.engine.recovery import Start
 from stream_em.engine.schedule import Agenda, Schedule
 from stream_em.errors import CheckpointFailed
 from stream_em.metrics.meter import Meter
@@ -64,17 +66,19 @@ class InStore(Saving):
     def __init__(
         self,
         checkpointer: Checkpointer,
+        authority: Authority,
+        start: Start,
         schedule: Schedule,
-        number: int,
-        extents: Mapping[str, Json],
         drain: Drain,
         meter: Meter,
     ) -> None:
-        self._checkpointer, self._drain, self._meter = checkpointer, drain, meter
+        self._checkpointer, self._authority = checkpointer, authority
+        self._drain, self._meter = drain, meter
         self._agenda = Agenda(schedule, time.monotonic())
         self._failures = 0
-        self._attempted = number
-        self.number, self.extents, self.written = number, extents, 0
+        self._succeeded_at = time.monotonic()
+        self._attempted = start.number
+        self.number, self.extents, self.written = start.number, start.extents, 0
 
     def first(self, draft: Draft, anew: bool) -> None:
         """Write checkpoint 0, or the one in which a new output appears."""
@@ -96,6 +100,8 @@ class InStore(Saving):
     def turn(self, draft: Draft) -> None:
         """Begin a checkpoint if one is due and none is in flight."""
         self._see(self._checkpointer.outcome(0.0))
+        if time.monotonic() - self._succeeded_at > self._authority.refresh_seconds:
+            self._agenda.note(0)
         if not self._checkpointer.in_flight and self._agenda.due(time.monotonic()):
             self._begin(draft)
 
@@ -144,6 +150,7 @@ class InStore(Saving):
 
     def _succeeded(self, outcome: Outcome) -> None:
         self._failures = 0
+        self._succeeded_at = time.monotonic()
         self.written += 1
         self.number, self.extents = outcome.checkpoint.number, outcome.checkpoint.extents
         rows = outcome.checkpoint.state.total_events
@@ -155,12 +162,15 @@ class InStore(Saving):
         if not isinstance(error, OSError):
             raise error
         self._failures += 1
-        self._agenda.failed(time.monotonic())
+        now = time.monotonic()
+        self._agenda.failed(now)
         log.error("a checkpoint could not be written (try %d): %s", self._failures, error)
-        if self._failures >= ATTEMPTS:
+        waited = now - self._succeeded_at
+        if self._failures >= ATTEMPTS or waited > self._authority.patience_seconds:
             raise CheckpointFailed(
-                f"{ATTEMPTS} checkpoints in a row could not be written ({error}); the last one "
-                "that was still holds: make room where they are kept, and start again"
+                f"{self._failures} checkpoints in a row could not be written, for {waited:.0f} s "
+                f"({error}); the last one that was still holds: make room where they are kept, "
+                "and start again"
             ) from error
 
 

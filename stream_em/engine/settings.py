@@ -14,13 +14,17 @@ log = logging.getLogger(__name__)
 
 
 def remembered(
-    source: Source, features: Sequence[str], sinks: Sequence[Sink]
+    source: Source, features: Sequence[str], sinks: Sequence[Sink], decides: str | None
 ) -> Mapping[str, Json]:
-    """The settings that a later run is compared with, as JSON."""
+    """The settings that a later run is compared with, as JSON.
+
+    `decides` is who says that the checkpoint is true, None for the folder itself.
+    """
     settings = {
         "source": identity(source),
         "features": list(features),
         "sinks": {sink.name: sink.kind for sink in sinks},
+        "decides": decides,
     }
     plain: Mapping[str, Json] = json.loads(json.dumps(settings))
     return plain
@@ -30,6 +34,12 @@ def identity(source: Source) -> Mapping[str, Json]:
     """What makes two sources the same input: their kind and `identity()`, as JSON."""
     plain: Mapping[str, Json] = json.loads(json.dumps({"kind": source.kind, **source.identity()}))
     return plain
+
+
+def decider(checkpoint: Checkpoint) -> str | None:
+    """Who says that this checkpoint is true; None: being the newest is enough."""
+    decides: str | None = checkpoint.settings.get("decides")
+    return decides
 
 
 def is_blank(checkpoint: Checkpoint) -> bool:

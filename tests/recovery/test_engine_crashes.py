@@ -85,6 +85,9 @@ class DyingStore(Store):
     def names(self) -> tuple[str, ...]:
         return self.inner.names()
 
+    def digest(self, name: str) -> str:
+        return self.inner.digest(name)
+
     def size(self, name: str) -> int:
         return self.inner.size(name)
 
