@@ -22,7 +22,7 @@ from stream_em.metrics import catalogue
 from stream_em.metrics.collector import registry
 from stream_em.metrics.meter import Meter
 from stream_em.state import Change, Found, Info, Scores
-from stream_em.streams import REASONS, Batch, Origins, Positions, Rejected
+from stream_em.streams import REASONS, Batch, InputStatus, Origins, Positions, Rejected
 
 NOW = 1_800_000_000.0
 # The operations manual's table, as far as the engine knows what to say of it.
@@ -32,9 +32,11 @@ TABLE = re.findall(
     build_info model_info state events_total batches_total batch_events
     phase_duration_seconds loop_seconds_total queue_events queue_capacity_events
     event_time_delay_seconds last_update_timestamp_seconds records_rejected_total
-    dead_letter_records_total input_records_total input_bytes_total input_lag_bytes
-    input_last_event_timestamp_seconds input_last_poll_timestamp_seconds
-    input_assigned_partitions input_connected event_objective objective_per_event
+    dead_letter_records_total input_records_total input_bytes_total input_lag_records
+    input_uncommitted_records input_lag_bytes input_last_event_timestamp_seconds
+    input_last_poll_timestamp_seconds input_assigned_partitions input_connected
+    input_rebalances_total input_rebalance_duration_seconds input_errors_total
+    offset_commits_total offset_commit_duration_seconds event_objective objective_per_event
     batch_objective_per_event log_likelihood_nats_per_event
     batch_log_likelihood_nats_per_event free_energy_nats_per_event
     assignment_entropy_nats_per_event clusters features model_version
@@ -124,7 +126,9 @@ def lived(model=TWO, **settings):
     """A meter that has seen everything there is to see."""
     meter = meter_of(model, name="demo", checkpoint_interval_seconds=30.0, **settings)
     meter.restored(10)
-    meter.input(connected=True, last_poll=NOW, lag_bytes=5, partitions=1)
+    place = ("a.csv", 0)
+    status = InputStatus(True, {place: 4}, {place: 9}, {}, 1, 1, 0.2, {"transport": 1}, 2, 1, 0.3)
+    meter.input(connected=True, last_poll=NOW, lag_bytes=5, status=status)
     meter.state("running")
     times = np.array([NOW - 5, NOW - 1, np.nan])
     batch = batch_of(3, times, (refused("late"),))
@@ -217,8 +221,17 @@ def test_label_values_exist_before_anything_happened():
         ("queue_events", "queue"): catalogue.QUEUES,
         ("log_messages_total", "level"): catalogue.LEVELS,
     }
+    of_input = {
+        ("input_errors_total", "error"): catalogue.INPUT_ERRORS,
+        ("offset_commits_total", "outcome"): catalogue.OUTCOMES,
+    }
     for (name, label), values in expected.items():
         assert [found[name, (label, value)] for value in values] == [0.0] * len(values)
+    for (name, label), values in of_input.items():
+        keys = [(name, *sorted([("source", "input"), (label, value)])) for value in values]
+        assert [found[key] for key in keys] == [0.0] * len(values)
+    for name in ("input_records_total", "input_rebalances_total"):
+        assert found[name, ("source", "input")] == 0.0
 
 
 def test_what_is_not_known_has_no_sample():

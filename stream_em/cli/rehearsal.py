@@ -21,7 +21,7 @@ def rehearse(plan: Plan, fresh: bool, accept_source_change: bool) -> None:
 
     Raises what a run would raise up to there: `Unreachable` where nobody answers.
     """
-    source = plan.source.named(plan.engine.name, plan.engine.instance_id)
+    source = _alone(plan.source).named(plan.engine.name, plan.engine.instance_id)
     found = None if fresh or plan.store is None else newest(plan.store)
     state, positions = se.init(plan.model, plan.engine.seed), None
     if found is not None:
@@ -30,7 +30,7 @@ def rehearse(plan: Plan, fresh: bool, accept_source_change: bool) -> None:
             compare(checkpoint, name, plan.model, source, accept_source_change)
             state, positions = checkpoint.state, checkpoint.positions
         say(f"checkpoint   {name}: {state.total_events:,} rows before")
-    stream = _alone(source).opened_at(positions)
+    stream = source.opened_at(positions)
     try:
         say(f"source       {source.kind}: {len(stream.features)} features")
         batch = _first_batch(stream)
@@ -57,10 +57,11 @@ def _alone(source: Source) -> Source:
 
 
 def _first_batch(stream: Stream) -> Batch | None:
+    """The first with records; topics hand out empty ones where only positions moved."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not stream.ended and time.monotonic() < deadline:
         batch = stream.poll(0.25)
-        if batch is not None:
+        if batch is not None and (len(batch.rows) or batch.rejected):
             return batch
     return None
 

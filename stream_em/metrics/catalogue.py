@@ -24,6 +24,7 @@ STATES = ("starting", "restoring", "running", "draining", "failed")
 OUTCOMES = ("success", "failure")
 ACTIVITIES = ("busy", "idle", "backpressured")
 QUEUES = ("ingest", "output")
+INPUT_ERRORS = ("transport", "auth", "deserialize")
 INTERVENTIONS = ("covariance_floor", "cholesky_retry", "non_finite")
 CHANGES = ("birth", "death", "merge", "relocation")
 LEVELS = ("debug", "info", "warning", "error")
@@ -45,6 +46,7 @@ class Family(NamedTuple):
 BUILD = ("version", "revision", "python_version", "numpy_version")
 CLUSTER = ("cluster_id",)
 SOURCE = ("source",)
+PARTITION = ("source", "partition")
 
 _PROCESS = (
     Family("build_info", INFO, BUILD, "Build of the running engine."),
@@ -75,16 +77,45 @@ _THROUGHPUT = (
 _INPUT = (
     Family("input_records_total", COUNTER, SOURCE, "Records taken from the input."),
     Family("input_bytes_total", COUNTER, SOURCE, "Bytes taken from the input."),
+    Family("input_lag_records", GAUGE, PARTITION, "Records from the read position to the end."),
+    Family(
+        "input_uncommitted_records",
+        GAUGE,
+        PARTITION,
+        "Records from the committed to the read position.",
+    ),
     Family("input_lag_bytes", GAUGE, SOURCE, "Bytes left to read of an input with an end."),
     Family(
         "input_last_event_timestamp_seconds",
         GAUGE,
-        ("source", "partition"),
+        PARTITION,
         "Newest event time applied, in unix time.",
     ),
     Family("input_last_poll_timestamp_seconds", GAUGE, SOURCE, "Unix time of the last poll."),
-    Family("input_connected", GAUGE, SOURCE, "1 while the input is open, else 0."),
+    Family("input_connected", GAUGE, SOURCE, "1 while the input is open and answers, else 0."),
     Family("input_assigned_partitions", GAUGE, SOURCE, "Partitions assigned to this process."),
+    Family("input_rebalances_total", COUNTER, SOURCE, "Changes of the assigned partitions."),
+    Family(
+        "input_rebalance_duration_seconds",
+        HISTOGRAM,
+        SOURCE,
+        "Time from losing or gaining partitions until reading goes on.",
+    ),
+    Family(
+        "input_errors_total",
+        COUNTER,
+        ("source", "error"),
+        "Errors of the connection, refusals of the credentials, records that do not decode.",
+    ),
+    Family(
+        "offset_commits_total",
+        COUNTER,
+        ("source", "outcome"),
+        "Commits of positions to the input; the checkpoint alone is the truth.",
+    ),
+    Family(
+        "offset_commit_duration_seconds", HISTOGRAM, SOURCE, "Time that a commit of positions took."
+    ),
 )
 
 _QUALITY = (

@@ -8,7 +8,7 @@ from typing import Any, final
 
 from stream_em.arrays import Array
 from stream_em.errors import SettingsError
-from stream_em.metrics import histogram, throughput
+from stream_em.metrics import histogram, inputs, throughput
 from stream_em.metrics.catalogue import DETAILS, STATES
 from stream_em.metrics.counting import LogCounter, added, joined
 from stream_em.metrics.quality import nothing_scored, scored
@@ -18,7 +18,7 @@ from stream_em.metrics.tracks import followed, no_tracks
 from stream_em.models.gaussian import GaussianMixture
 from stream_em.models.protocol import Model
 from stream_em.state import Found, Info
-from stream_em.streams import Batch
+from stream_em.streams import Batch, InputStatus, Partition
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -77,7 +77,7 @@ class Meter:
         self._clock = clock
         self._state = "starting"
         self._throughput = throughput.nothing_done()
-        self._input = throughput.nothing_read()
+        self._input = inputs.nothing_read()
         self._quality = nothing_scored()
         self._published = Published(0, 0, 0, 0, NEVER, NEVER, no_tracks())
         nothing = histogram.empty(histogram.PHASE_BOUNDS)
@@ -120,7 +120,7 @@ class Meter:
         now = self._clock()
         done = self._throughput
         if batch is not None:
-            self._input = throughput.read(self._input, batch)
+            self._input = inputs.read(self._input, batch, self.about.source)
             done = throughput.arrived(done, batch)
         self._throughput = throughput.timed(throughput.applied(done, info, times, now), phases)
         self._quality = scored(self._quality, info, self.about.half_life_events)
@@ -186,19 +186,22 @@ class Meter:
         connected: bool,
         last_poll: float | None = None,
         lag_bytes: float | None = None,
-        partitions: int | None = None,
+        status: InputStatus | None = None,
+        applied: Mapping[Partition, float] | None = None,
     ) -> None:
         """How the input is; what is None stays as it was, unknown from the start.
 
         `last_poll` in unix seconds; `lag_bytes` left to read, of an input with an end.
-        A connection made or lost shows at once, the rest in the next snapshot.
+        `status` is what a server's stream last said of itself, `applied` the newest record
+        times it told along with the batch at hand. A connection made or lost shows at
+        once, the rest in the next snapshot.
         """
         held = self._input
-        self._input = held._replace(
+        noted = held if status is None else inputs.told(held, status, applied)
+        self._input = noted._replace(
             connected=connected,
             last_poll=held.last_poll if last_poll is None else last_poll,
             lag_bytes=held.lag_bytes if lag_bytes is None else float(lag_bytes),
-            partitions=held.partitions if partitions is None else partitions,
         )
         if connected != held.connected:
             self._publish()

@@ -12,6 +12,7 @@ from stream_em.metrics.histogram import Histogram
 from stream_em.metrics.snapshot import About, Snapshot
 from stream_em.metrics.tracks import Tracks
 from stream_em.models.covariance import Covariance
+from stream_em.streams import Partition
 
 FULL_DETAIL = 64  # clusters up to which `auto` tells of each
 
@@ -84,16 +85,28 @@ def _throughput(now: Snapshot) -> Iterator[Sample]:
 
 def _input(about: About, now: Snapshot) -> Iterator[Sample]:
     held, source = now.input, (about.source,)
-    yield Sample("input_records_total", held.records, source)
+    yield from _labelled("input_records_total", held.records or {about.source: 0})
     yield Sample("input_bytes_total", held.bytes, source)
     yield Sample("input_lag_bytes", held.lag_bytes, source)
-    for partition, newest in held.newest.items():
-        labels = (about.source, str(partition))
-        yield Sample("input_last_event_timestamp_seconds", newest, labels)
+    yield from _by_partition("input_last_event_timestamp_seconds", held.newest)
     yield Sample("input_last_poll_timestamp_seconds", held.last_poll, source)
     yield Sample("input_connected", int(held.connected), source)
-    if held.partitions is not None:
-        yield Sample("input_assigned_partitions", held.partitions, source)
+    yield Sample("input_rebalances_total", held.rebalances, source)
+    yield _histogram("input_rebalance_duration_seconds", held.rebalance_spells.seconds, 0, source)
+    for error, count in held.errors.items():
+        yield Sample("input_errors_total", count, (about.source, error))
+    yield Sample("offset_commits_total", held.commits, (about.source, "success"))
+    yield Sample("offset_commits_total", held.failed_commits, (about.source, "failure"))
+    yield _histogram("offset_commit_duration_seconds", held.commit_spells.seconds, 0, source)
+    if held.status is not None:
+        yield from _by_partition("input_lag_records", held.status.lag)
+        yield from _by_partition("input_uncommitted_records", held.status.uncommitted)
+        yield Sample("input_assigned_partitions", held.status.assigned, source)
+
+
+def _by_partition(name: str, values: Mapping[Partition, float]) -> Iterator[Sample]:
+    for (source, partition), value in values.items():
+        yield Sample(name, value, (source, str(partition)))
 
 
 def _quality(now: Snapshot) -> Iterator[Sample]:

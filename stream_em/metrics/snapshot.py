@@ -7,8 +7,9 @@ nothing in it changes, and all of it belongs to the same batch.
 from typing import NamedTuple
 
 from stream_em.metrics.histogram import Histogram
+from stream_em.metrics.inputs import Input
 from stream_em.metrics.quality import Quality
-from stream_em.metrics.throughput import Input, Throughput
+from stream_em.metrics.throughput import Throughput
 from stream_em.metrics.tracks import Tracks
 from stream_em.models.covariance import Covariance
 

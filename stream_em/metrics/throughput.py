@@ -1,15 +1,14 @@
-"""Events, batches, records and bytes, and where the time went."""
+"""Events, batches and rejected records, and where the time went."""
 
 from collections import Counter
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from stream_em.arrays import Array
 from stream_em.metrics.catalogue import PHASES, QUEUES
-from stream_em.metrics.counting import added, joined, zeros
+from stream_em.metrics.counting import added, zeros
 from stream_em.metrics.histogram import (
     DELAY_BOUNDS,
     PHASE_BOUNDS,
@@ -43,18 +42,6 @@ class Throughput(NamedTuple):
     failed_dead_letters: int
 
 
-class Input(NamedTuple):
-    """How far reading has come."""
-
-    records: int
-    bytes: int
-    lag_bytes: float  # left to read, NaN without an end
-    newest: Mapping[int, float]  # partition -> newest event time applied, unix seconds
-    last_poll: float  # unix seconds
-    connected: bool
-    partitions: int | None  # assigned; None where the word has no meaning
-
-
 def nothing_done() -> Throughput:
     """The throughput before any batch."""
     sizes, phases, delays = (
@@ -64,23 +51,6 @@ def nothing_done() -> Throughput:
     )
     queues, reasons = zeros(QUEUES, (0, 0)), zeros(REASONS, 0)
     return Throughput(0, 0, 0, sizes, phases, delays, 0.0, 0.0, 0.0, queues, reasons, 0, 0)
-
-
-def nothing_read() -> Input:
-    """The input before it is opened."""
-    return Input(0, 0, NEVER, MappingProxyType({}), NEVER, False, None)
-
-
-def read(held: Input, batch: Batch) -> Input:
-    """The input after one more batch."""
-    newest = held.newest
-    if batch.origins.times is not None and len(batch.rows):
-        newest = _newest(newest, batch.origins.partition, batch.origins.times)
-    return held._replace(
-        records=held.records + len(batch.rows) + len(batch.rejected),
-        bytes=held.bytes + batch.read_bytes,
-        newest=newest,
-    )
 
 
 def arrived(held: Throughput, batch: Batch) -> Throughput:
@@ -109,15 +79,3 @@ def timed(held: Throughput, seconds: Mapping[str, float]) -> Throughput:
         return held
     each = {PHASES.index(phase): value for phase, value in seconds.items()}
     return held._replace(phase_seconds=observed_each(held.phase_seconds, each))
-
-
-def _newest(held: Mapping[int, float], partitions: Array, times: Array) -> Mapping[int, float]:
-    if (partitions == partitions[0]).all():
-        latest = {int(partitions[0]): float(np.fmax.reduce(times))}
-    else:
-        numbers, places = np.unique(partitions, return_inverse=True)
-        tops = np.full(len(numbers), np.nan)
-        np.fmax.at(tops, places, times)
-        latest = dict(zip(numbers.tolist(), tops.tolist(), strict=True))
-    known = {p: t for p, t in latest.items() if t == t and not held.get(p, t) > t}
-    return joined(held, known) if known else held

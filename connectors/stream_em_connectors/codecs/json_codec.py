@@ -14,6 +14,7 @@ import numpy as np
 from stream_em.arrays import Array
 from stream_em.errors import SettingsError
 from stream_em.streams import Json
+from stream_em_connectors.codecs.objects import row_of, times_of
 from stream_em_connectors.codecs.table import (
     Decoded,
     Fields,
@@ -24,18 +25,9 @@ from stream_em_connectors.codecs.table import (
     doubtful,
     settled,
 )
-from stream_em_connectors.codecs.values import (
-    as_weight,
-    mostly_numbers,
-    not_negative,
-    plain_number,
-    seconds,
-    seconds_or_infinity,
-    shown,
-)
+from stream_em_connectors.codecs.values import mostly_numbers, shown
 
 REFUSED = (msgspec.MsgspecError, ValueError, RecursionError)
-NUMBERS = frozenset({int, float, type(None)})
 
 
 @final
@@ -93,7 +85,7 @@ class JsonCodec:
         return Raw(
             rows=rows,
             weights=self._column(items, fields.weight, np.array),
-            times=self._column(items, fields.time, _times),
+            times=self._column(items, fields.time, times_of),
             keys=None if fields.key is None else list(map(self._extra[fields.key], items)),
         )
 
@@ -107,18 +99,9 @@ class JsonCodec:
     def _judged(self, record: bytes) -> Row | Flaw:
         """One record on its own: the definition of what is a row."""
         try:
-            return self._row(_object(record))
+            return row_of(_object(record), self._fields)
         except FlawError as error:
             return error.flaw
-
-    def _row(self, item: dict[str, Json]) -> Row:
-        fields = self._fields
-        return Row(
-            values=tuple(_feature(item, name, fields) for name in fields.features),
-            weight=1.0 if fields.weight is None else _weight(item, fields.weight),
-            time=math.nan if fields.time is None else seconds(_at(item, fields.time), fields.time),
-            key=None if fields.key is None else _at(item, fields.key),
-        )
 
 
 def numeric_fields(records: Iterable[bytes]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -170,43 +153,9 @@ def _finite(text: str) -> float:
     return math.copysign(min(abs(float(text)), sys.float_info.max), float(text))
 
 
-def _at(item: Json, name: str) -> Json:
-    for part in name.split("."):
-        item = item.get(part) if isinstance(item, dict) else None
-    return item
-
-
-def _feature(item: dict[str, Json], name: str, fields: Fields) -> float:
-    value = _at(item, name)
-    if value is None and fields.missing:
-        return math.nan
-    if value is None:
-        raise FlawError("missing_feature", name, "absent or null, expected a number")
-    return plain_number(value, name)
-
-
-def _weight(item: dict[str, Json], name: str) -> float:
-    value = _at(item, name)
-    if value is None:
-        raise FlawError("weight", name, "absent or null, expected a number >= 0")
-    try:
-        return not_negative(plain_number(value, name), name)
-    except FlawError as error:
-        raise as_weight(error, name) from None
-
-
 def _gaps(values: Iterable[float | None], dtype: Any, count: int) -> Array:
     """So many numbers, NaN for None."""
     return np.array(list(values), dtype=dtype)
-
-
-def _times(values: list[Any], dtype: Any) -> Array:
-    if NUMBERS.issuperset(map(type, values)):
-        try:
-            return np.array(values, dtype=dtype)
-        except OverflowError:
-            pass
-    return np.array(seconds_or_infinity(values), dtype=dtype)
 
 
 def _invalid_text(records: Sequence[bytes]) -> list[int]:

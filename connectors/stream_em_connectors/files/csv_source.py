@@ -1,18 +1,18 @@
 """CSV files as a source."""
 
 import codecs
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 from stream_em.errors import SettingsError
-from stream_em.streams import Json, Positions, Source, Stream
+from stream_em.streams import Json, Positions, Probe, Source, Stream
 from stream_em_connectors.codecs import Fields
 from stream_em_connectors.codecs.csv_cells import TEXT, Dialect
 from stream_em_connectors.codecs.csv_codec import CsvCodec
 from stream_em_connectors.codecs.csv_header import header_cells, numeric_columns
 from stream_em_connectors.codecs.cutting import Spans, records
-from stream_em_connectors.files.opening import text_stream
+from stream_em_connectors.files.opening import file_probes, text_stream
 from stream_em_connectors.files.settings import (
     at_least,
     common_identity,
@@ -99,6 +99,10 @@ class CsvSource(Source):
     def opened_at(self, positions: Positions | None) -> Stream:
         """Open for reading. Raises `Unreachable`, `SettingsError` or `SourceChanged`."""
         return text_stream(self, CsvFormat(self), positions)
+
+    def probes(self) -> Iterator[Probe]:
+        """The files, and what their rows are made of."""
+        return file_probes(self, self.opened_at)
 
     def identity(self) -> dict[str, Json]:
         """Path, fields and how the files are written."""

@@ -5,14 +5,16 @@ import os
 import stat
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import suppress
 from os import PathLike, fspath
 from typing import ClassVar, final
 
 from stream_em.errors import OutputChanged, SinkFailed, Unreachable
-from stream_em.streams import Columns, Json, Sink
-from stream_em_connectors.files.outputs import failed, lock, promised, reaching, sync_folder
-from stream_em_connectors.files.rows_json import json_lines
+from stream_em.streams import Columns, Json, Probe, Sink
+from stream_em_connectors.codecs.json_rows import json_lines
+from stream_em_connectors.delivery import promised
+from stream_em_connectors.files.outputs import failed, file_probe, lock, reaching, sync_folder
 
 CHUNK = 1 << 20  # bytes of rows gathered before they are written
 TAIL = 4096  # bytes before the end whose digest identifies an output
@@ -123,6 +125,10 @@ class JsonLinesSink(Sink):
         self._broken = False  # a write or fsync failed: nothing is made durable any more
         self._length = self._whole = 0  # bytes in the file, and of those in whole rows
         self._forget(0)
+
+    def probes(self) -> Iterator[Probe]:
+        """The file, or where it is to be."""
+        yield file_probe(self.path)
 
     def begin(self, incarnation: str, overwrite: bool) -> Json:
         """Create the file, or take an empty one; with `append` or `overwrite` one with rows."""

@@ -1,13 +1,14 @@
 """JSON lines as a source."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from stream_em.streams import Json, Positions, Source, Stream
+from stream_em.streams import Json, Positions, Probe, Source, Stream
 from stream_em_connectors.codecs import Decoded, Fields
 from stream_em_connectors.codecs.cutting import Spans, lines
 from stream_em_connectors.codecs.json_codec import JsonCodec, numeric_fields
-from stream_em_connectors.files.opening import text_stream
+from stream_em_connectors.files.opening import file_probes, text_stream
 from stream_em_connectors.files.settings import (
     at_least,
     common_identity,
@@ -56,6 +57,10 @@ class JsonLinesSource(Source):
     def opened_at(self, positions: Positions | None) -> Stream:
         """Open for reading. Raises `Unreachable`, `SettingsError` or `SourceChanged`."""
         return text_stream(self, JsonLinesFormat(self.max_record_bytes), positions)
+
+    def probes(self) -> Iterator[Probe]:
+        """The files, and what their rows are made of."""
+        return file_probes(self, self.opened_at)
 
     def identity(self) -> dict[str, Json]:
         """Path and fields."""

@@ -1,8 +1,11 @@
 """From settings to an opened stream."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
 
-from stream_em.streams import Positions
+from stream_em.errors import SettingsError, Unreachable
+from stream_em.streams import Positions, Probe, Stream
 from stream_em_connectors.files.feeds import Feed, FiniteFiles
 from stream_em_connectors.files.following import FollowedFiles
 from stream_em_connectors.files.paths import matched
@@ -38,6 +41,37 @@ def file_stream(
     else:
         feed = FiniteFiles(opener, paths, positions, latest)
     return FileStream(feed, opener.fields, source.batch_size, wait if source.follow else None)
+
+
+def file_probes(
+    source: FileSettings, opened_at: Callable[[Positions | None], Stream]
+) -> Iterator[Probe]:
+    """Whether the files are there and can be read, and what their rows are made of."""
+    if source.path == STANDARD_INPUT:
+        yield Probe("standard input", None)
+        return
+    files = f"input {source.path}"
+    try:
+        paths = matched(source.path)
+    except Unreachable as error:
+        yield Probe(files, str(error))
+        return
+    closed = [path for path in paths if not os.access(path, os.R_OK)]
+    if closed:
+        yield Probe(files, f"{closed[0]} may not be read; change its permissions, or the path")
+        return
+    yield Probe(files, None, f"{len(paths)} file{'s' * (len(paths) != 1)}")
+    yield _features(source.path, opened_at)
+
+
+def _features(path: str, opened_at: Callable[[Positions | None], Stream]) -> Probe:
+    """Opening is harmless here: files are neither locked nor changed."""
+    what = f"features of {path}"
+    try:
+        with closing(opened_at(None)) as stream:
+            return Probe(what, None, ", ".join(stream.features))
+    except (Unreachable, SettingsError) as error:
+        return Probe(what, str(error))
 
 
 def _standard_input(

@@ -1,30 +1,13 @@
-"""What all outputs in files share: opening, locking, durability, promises."""
+"""What all outputs in files share: opening, locking, durability."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
-from stream_em.errors import Locked, SettingsError, SinkFailed, Unreachable
-
-EXACTLY_ONCE, AT_LEAST_ONCE = "exactly-once", "at-least-once"
-
-
-def promised(delivery: str) -> bool:
-    """Whether `delivery` asks for exactly once. Raises `SettingsError` for another word.
-
-    >>> promised("exactly-once"), promised("at-least-once")
-    (True, False)
-    """
-    if delivery not in (EXACTLY_ONCE, AT_LEAST_ONCE):
-        close = get_close_matches(str(delivery), (EXACTLY_ONCE, AT_LEAST_ONCE), n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "choose one of these"
-        raise SettingsError(
-            f"delivery is {delivery!r}, expected {EXACTLY_ONCE!r} or {AT_LEAST_ONCE!r}; {hint}"
-        )
-    return delivery == EXACTLY_ONCE
+from stream_em.errors import Locked, SinkFailed, Unreachable
+from stream_em.streams import Probe
 
 
 @contextmanager
@@ -39,6 +22,37 @@ def reaching(path: str) -> Iterator[None]:
             f"output {path} cannot be opened ({error.strerror}); "
             "give a path in an existing, writable folder"
         ) from error
+
+
+def file_probe(path: str) -> Probe:
+    """Whether a file can be written, or created. Opens nothing."""
+    what = f"output {path}"
+    if not os.path.exists(path):
+        return Probe(what, _unwritable(os.path.dirname(path) or "."), "to be created")
+    if not os.path.isfile(path):
+        return Probe(what, "is no regular file and cannot be cut back; give another path")
+    if not os.access(path, os.R_OK | os.W_OK):
+        return Probe(what, "may not be read and written; change its permissions, or the path")
+    return Probe(what, None, f"holds {os.path.getsize(path):,} bytes")
+
+
+def folder_probe(path: str) -> Probe:
+    """Whether files can be written in a folder, or the folder created. Opens nothing."""
+    what = f"output {path}"
+    if not os.path.exists(path):
+        return Probe(what, _unwritable(os.path.dirname(path) or "."), "to be created")
+    return Probe(what, _unwritable(path), "a writable folder")
+
+
+def _unwritable(folder: str) -> str | None:
+    """Why nothing can be created in a folder."""
+    if not os.path.exists(folder):
+        return f"folder {folder} does not exist; create it, or give another path"
+    if not os.path.isdir(folder):
+        return f"{folder} is no folder; give another path"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"folder {folder} is not writable; change its permissions, or give another path"
+    return None
 
 
 def failed(path: str, error: BaseException) -> SinkFailed:

@@ -7,6 +7,7 @@ n as `.part-<n>-<incarnation>.tmp`, listed in that checkpoint, and becomes
 
 import os
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import count
 from os import PathLike, fspath
@@ -17,8 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream_em.errors import OutputChanged, SinkFailed, Unreachable
-from stream_em.streams import Columns, Json, Sink
-from stream_em_connectors.files.outputs import failed, lock, promised, reaching, sync_folder
+from stream_em.streams import Columns, Json, Probe, Sink
+from stream_em_connectors.delivery import promised
+from stream_em_connectors.files.outputs import failed, folder_probe, lock, reaching, sync_folder
 from stream_em_connectors.files.rows_arrow import record_batch, schema_of
 
 ROW_GROUP, GROUP_BYTES = 65_536, 64 << 20  # rows, or bytes of them, gathered before a write
@@ -61,6 +63,10 @@ class ParquetSink(Sink):
         self._open: _Part | None = None
         self._schema: pa.Schema | None = None
         self._broken = False
+
+    def probes(self) -> Iterator[Probe]:
+        """The folder, or where it is to be."""
+        yield folder_probe(self.path)
 
     def begin(self, incarnation: str, overwrite: bool) -> Json:
         """Create the folder, or take an empty one; with `append` or `overwrite` one with parts."""

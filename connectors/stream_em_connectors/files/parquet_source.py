@@ -1,12 +1,13 @@
 """Parquet files as a source."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 from stream_em.errors import SettingsError
-from stream_em.streams import Json, Positions, Source, Stream
+from stream_em.streams import Json, Positions, Probe, Source, Stream
 from stream_em_connectors.codecs import Fields
-from stream_em_connectors.files.opening import file_stream
+from stream_em_connectors.files.opening import file_probes, file_stream
 from stream_em_connectors.files.parquet_opener import ParquetOpener, numeric_columns
 from stream_em_connectors.files.settings import STANDARD_INPUT, common_identity, fields_of, settle
 from stream_em_connectors.files.text_opener import picked
@@ -56,6 +57,10 @@ class ParquetSource(Source):
         if features is None:
             features = picked(self, path, *numeric_columns(path))
         return fields_of(self, features)
+
+    def probes(self) -> Iterator[Probe]:
+        """The files, and what their rows are made of."""
+        return file_probes(self, self.opened_at)
 
     def identity(self) -> dict[str, Json]:
         """Path and fields."""

@@ -2,12 +2,14 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from typing import ClassVar, final
 
 from stream_em.errors import SettingsError, SinkFailed
-from stream_em.streams import Columns, Json, Sink
-from stream_em_connectors.files.outputs import AT_LEAST_ONCE, failed, promised
-from stream_em_connectors.files.rows_json import json_lines
+from stream_em.streams import Columns, Json, Probe, Sink
+from stream_em_connectors.codecs.json_rows import json_lines
+from stream_em_connectors.delivery import AT_LEAST_ONCE, promised
+from stream_em_connectors.files.outputs import failed
 
 
 @final
@@ -27,6 +29,10 @@ class StdoutSink(Sink):
             )
         self.name = "stdout"
         self.exactly_once = False
+
+    def probes(self) -> Iterator[Probe]:
+        """There is nothing that could be missing."""
+        yield Probe("standard output", None)
 
     def begin(self, incarnation: str, overwrite: bool) -> Json:
         """Nothing to check."""

@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from stream_em_connectors.kafka.security import Security
+
 Headers = tuple[tuple[str, bytes | None], ...]
 
 
@@ -214,8 +216,9 @@ class ClientSettings(NamedTuple):
     """What both roles of a client are told."""
 
     bootstrap_servers: str
-    security: Mapping[str, str | bool]  # as in [source.security], secrets already read
+    security: Mapping[str, str | bool] | Security  # as in [source.security], or read from it
     client_id: str
+    patience_seconds: float = 10.0  # for an answer, before the cluster counts as unreachable
 
 
 class ConsumerSettings(NamedTuple):
@@ -224,6 +227,7 @@ class ConsumerSettings(NamedTuple):
     group_id: str
     instance_id: str | None  # static membership; None where nothing is shared
     max_poll_seconds: float = 300.0  # longest time between two polls in a group
+    session_seconds: float = 45.0  # a member silent for longer is put out of its group
 
 
 class ProducerSettings(NamedTuple):

@@ -1,0 +1,179 @@
+"""librdkafka: what is asked of a cluster, by a client for administration."""
+
+import base64
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, final
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+)
+from confluent_kafka import TopicPartition as Place
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import OffsetSpec as _OffsetSpec  # type: ignore[attr-defined]
+
+from stream_em_connectors.kafka.client import ClientSettings, Committed, Topic, TopicPartition
+from stream_em_connectors.kafka.complaints import Complaints
+from stream_em_connectors.kafka.librdkafka_wire import MENDING, heard, options, translated
+from stream_em_connectors.kafka.reaching import refused, unreachable
+
+STEP_SECONDS = 0.02  # between two looks at what the client complains of
+RETRY_SECONDS = 0.1
+OffsetSpec: Any = _OffsetSpec  # has no types
+NOWHERE = frozenset((KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC))
+
+
+@final
+class Questions:
+    """Each waits for the patience of the settings; the client is made when first needed.
+
+    All raise `Unreachable` when nobody answers in time, `SettingsError` for what may not
+    be asked.
+    """
+
+    def __init__(self, settings: ClientSettings, complaints: Complaints) -> None:
+        self._settings, self._complaints = settings, complaints
+        self._made: AdminClient | None = None
+
+    def cluster(self) -> str:
+        """The id of the cluster."""
+        doing = "asking for the cluster's id"
+        found = self._answers(doing, "", lambda admin: {"": admin.describe_cluster()})
+        return str(found[""].cluster_id)
+
+    def topics(self, names: Sequence[str]) -> Mapping[str, Topic]:
+        """Those of the topics that exist."""
+        found = {name: self._topic(name) for name in names}
+        return {name: topic for name, topic in found.items() if topic is not None}
+
+    def beginnings(self, places: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The first offset that is still kept."""
+        return self._offsets("asking for first offsets", places, OffsetSpec.earliest())
+
+    def ends(self, places: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The last stable offset."""
+        return self._offsets("asking for end offsets", places, OffsetSpec.latest())
+
+    def offsets_at(
+        self, places: Sequence[TopicPartition], milliseconds: int
+    ) -> Mapping[TopicPartition, int | None]:
+        """The first offset of a record as late as that; None beyond the last."""
+        spec = OffsetSpec.for_timestamp(milliseconds)
+        found = self._offsets("asking for offsets by time", places, spec)
+        return {place: offset if offset >= 0 else None for place, offset in found.items()}
+
+    def committed(
+        self, group: str, places: Sequence[TopicPartition]
+    ) -> Mapping[TopicPartition, Committed | None]:
+        """What a group committed, pending transactions waited for."""
+        if not places:
+            return {}
+        wanted = [ConsumerGroupTopicPartitions(group, [Place(*place) for place in places])]
+
+        def ask(admin: AdminClient) -> Mapping[Any, Any]:
+            return admin.list_consumer_group_offsets(wanted, require_stable=True)
+
+        doing = f"asking for the offsets of group {group}"
+        answer = self._answers(doing, group, ask, _unsettled)[group]
+        found = {(one.topic, one.partition): one for one in answer.topic_partitions}
+        return {place: _committed(found.get((place.topic, place.partition))) for place in places}
+
+    def close(self) -> None:
+        """Let the client go."""
+        self._made = None
+
+    def _topic(self, name: str) -> Topic | None:
+        doing = f"asking for the topic {name}"
+        wanted = TopicCollection([name])
+        try:
+            answer = self._answers(doing, name, lambda admin: admin.describe_topics(wanted))[name]
+        except _Nowhere:
+            return None
+        partitions = tuple(sorted(partition.id for partition in answer.partitions))
+        return Topic(_topic_id(answer.topic_id), partitions)
+
+    def _offsets(
+        self, doing: str, places: Sequence[TopicPartition], spec: Any
+    ) -> Mapping[TopicPartition, int]:
+        if not places:
+            return {}
+        topics = ", ".join(sorted({place.topic for place in places}))
+        found = self._answers(
+            doing,
+            topics,
+            lambda admin: admin.list_offsets(
+                {Place(*place): spec for place in places},
+                isolation_level=IsolationLevel.READ_COMMITTED,
+            ),
+        )
+        return {TopicPartition(at.topic, at.partition): one.offset for at, one in found.items()}
+
+    def _answers(
+        self,
+        doing: str,
+        name: str,
+        ask: Callable[[AdminClient], Mapping[Any, Any]],
+        amiss: Callable[[Any], KafkaError | None] = lambda answer: None,
+    ) -> dict[Any, Any]:
+        """The results of futures; asked again while time may mend what went wrong."""
+        deadline = time.monotonic() + self._settings.patience_seconds
+        while True:
+            answers, error = self._attempt(doing, ask, deadline)
+            error = error or next(filter(None, map(amiss, answers.values())), None)
+            if error is None:
+                return answers
+            if error.code() in NOWHERE:
+                raise _Nowhere(f"{name} is nowhere")
+            if error.code() not in MENDING or time.monotonic() > deadline:
+                raise translated(error, self._settings, doing, name)
+            time.sleep(RETRY_SECONDS)
+
+    def _attempt(
+        self, doing: str, ask: Callable[[AdminClient], Mapping[Any, Any]], deadline: float
+    ) -> tuple[dict[Any, Any], KafkaError | None]:
+        admin = self._admin
+        futures = ask(admin)
+        while not all(future.done() for future in futures.values()):
+            admin.poll(STEP_SECONDS)
+            if self._complaints.refusal:
+                raise refused(self._settings, self._complaints.refusal)
+            if time.monotonic() > deadline:
+                raise unreachable(self._settings, doing)
+        try:
+            return {key: future.result() for key, future in futures.items()}, None
+        except KafkaException as error:
+            return {}, error.args[0]
+
+    @property
+    def _admin(self) -> AdminClient:
+        if self._made is None:
+            listen = partial(heard, self._complaints)
+            self._made = AdminClient(options(self._settings, listen))
+        return self._made
+
+
+class _Nowhere(Exception):
+    """There is no such topic."""
+
+
+def _unsettled(answer: Any) -> KafkaError | None:
+    """What is wrong with one of the partitions of a group."""
+    return next((one.error for one in answer.topic_partitions if one.error), None)
+
+
+def _committed(found: Any) -> Committed | None:
+    if found is None or found.offset < 0:
+        return None
+    return Committed(found.offset, (found.metadata or "").rstrip("\0"))
+
+
+def _topic_id(uuid: Any) -> str:
+    """As Kafka writes it: 22 characters of base64."""
+    halves = (uuid.get_most_significant_bits(), uuid.get_least_significant_bits())
+    raw = b"".join((half % 2**64).to_bytes(8, "big") for half in halves)
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")

@@ -1,0 +1,25 @@
+"""What a user of a cluster may not do, in the same words for every client."""
+
+from collections.abc import Mapping
+
+from stream_em.errors import SettingsError
+from stream_em_connectors.kafka.client import ClientSettings
+from stream_em_connectors.kafka.security import secured
+
+#: What a client of ours needs of each kind of resource.
+GRANTS: Mapping[str, str] = {
+    "topic": "DESCRIBE, and READ or WRITE,",
+    "group": "READ",
+    "transactional id": "WRITE",
+    "cluster": "IDEMPOTENT_WRITE",
+}
+
+
+def not_permitted(what: str, name: str, doing: str, settings: ClientSettings) -> SettingsError:
+    """The error for a permission that is missing: `what` is a key of `GRANTS`."""
+    user = secured(settings.security).username
+    who = f"the user {user!r}" if user else "this client"
+    on = f"the {what} {name!r}" if name else f"the {what}"
+    return SettingsError(
+        f"{who} is not permitted to use {on} (met when {doing}); grant it {GRANTS[what]} there"
+    )
