@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata
 from kafka import TopicPartition as Place
-from setting import CLUSTERS, FEATURES, order, report, rows
+from setting import CLUSTERS, FEATURES, Clock, order, rows
 
 import stream_em as se
 from stream_em.engine.pending import output_columns
@@ -49,10 +49,10 @@ def consume(told: Any, use: Callable[[Sequence[bytes]], int]) -> None:
     polls = CONSUMERS[told.client](told)
     next(polls)
     time.sleep(WAIT)
-    seen, began = 0, time.perf_counter()
+    seen, clock = 0, Clock()
     while seen < told.records:
         seen += use(next(polls))
-    report(seen, time.perf_counter() - began)
+    clock.report(seen)
 
 
 def kafka_python(told: Any) -> Values:
@@ -97,10 +97,10 @@ def write(told: Any) -> None:
     """Rows that are there already, so many to a transaction."""
     values = output(told.records)
     writer = WRITERS[told.client](told)
-    began = time.perf_counter()
+    clock = Clock()
     for start in range(0, len(values), told.transaction):
         writer(values[start : start + told.transaction], None)
-    report(len(values), time.perf_counter() - began)
+    clock.report(len(values))
 
 
 def read_write(told: Any) -> None:
@@ -110,14 +110,14 @@ def read_write(told: Any) -> None:
     next(polls)
     time.sleep(WAIT)
     read_so_far = written = 0
-    began = time.perf_counter()
+    clock = Clock()
     while written < told.records:
         read_so_far += len(next(polls))
         while read_so_far - written >= min(told.transaction, told.records - written) > 0:
             stop = written + told.transaction
             writer(values[written:stop], read_so_far)
             written = min(stop, told.records)
-    report(written, time.perf_counter() - began)
+    clock.report(written)
 
 
 def output(count: int) -> list[bytes]:

@@ -5,7 +5,7 @@ from itertools import cycle, islice
 from typing import Any
 
 from confluent_kafka import Producer
-from setting import messages, order, records, report
+from setting import Clock, messages, order, records
 
 DISTINCT = 50_000  # records, sent again and again
 TICK = 0.01  # seconds between two bursts
@@ -16,7 +16,7 @@ def main() -> None:
     told = order()
     producer = Producer({"bootstrap.servers": told.bootstrap, "linger.ms": 5})
     source = cycle(messages(records(DISTINCT)))
-    sent, began = 0, time.perf_counter()
+    sent, clock, began = 0, Clock(), time.perf_counter()
     while (now := time.perf_counter() - began) < told.seconds:
         burst = list(islice(source, round(told.rate * now) - sent))
         send(producer, told.topic, burst)
@@ -24,7 +24,7 @@ def main() -> None:
         producer.poll(0)
         time.sleep(max(0.0, TICK - (time.perf_counter() - began - now)))
     producer.flush(30)
-    report(sent, time.perf_counter() - began)
+    clock.report(sent)
 
 
 def send(producer: Any, topic: str, burst: list[dict[str, Any]]) -> None:

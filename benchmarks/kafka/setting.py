@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -68,7 +69,7 @@ def _broker_module() -> ModuleType:
 def made(bootstrap: str, name: str, partitions: int) -> str:
     """A new topic; returns its name, which nothing had before."""
     topic = f"{name}-{uuid.uuid4().hex[:8]}"
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 4})
     for future in admin.create_topics([NewTopic(topic, partitions, 1)]).values():
         future.result()
     return topic
@@ -77,7 +78,7 @@ def made(bootstrap: str, name: str, partitions: int) -> str:
 def filled(bootstrap: str, name: str, values: Sequence[bytes]) -> str:
     """A new topic of two partitions that holds these records."""
     topic = made(bootstrap, name, 2)
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5})
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "log_level": 4})
     for message in messages(values):
         while True:
             try:
@@ -101,9 +102,17 @@ def order() -> argparse.Namespace:
     return argparse.Namespace(**json.loads(sys.argv[1]))
 
 
-def report(events: int, seconds: float) -> None:
-    """What it says at its end; the last line of its output."""
-    print(json.dumps({"events": events, "seconds": seconds}), flush=True)
+class Clock:
+    """Seconds that pass, and seconds that all threads of this process work."""
+
+    def __init__(self) -> None:
+        self._began, self._worked = time.perf_counter(), time.process_time()
+
+    def report(self, events: int, seconds: float | None = None) -> None:
+        """Say at the end what came of it; `seconds` where somebody else took the time."""
+        passed = time.perf_counter() - self._began if seconds is None else seconds
+        worked = time.process_time() - self._worked
+        print(json.dumps({"events": events, "seconds": passed, "worked": worked}), flush=True)
 
 
 def busy_seconds() -> float:

@@ -28,6 +28,11 @@ def conflicts(
                     f"two outputs are the same: {earlier.kind} {earlier.name!r} and "
                     f"{later.kind} {later.name!r}; give each a path or topic of its own"
                 )
+        if later.name in _topics(source, later):
+            found.append(
+                f"output topic {later.name!r} is one of the source's topics and would be read as "
+                "input; write it to another topic"
+            )
         pattern, path = _path(source), _path(later)
         if pattern and path and _inside(pattern, path):
             found.append(
@@ -84,6 +89,14 @@ def _path(port: Source | Sink) -> str | None:
     """The path a port reads or writes; None for ports that have none, and for standard streams."""
     path = getattr(port, "path", None)
     return None if path is None or str(path) == "-" else str(path)
+
+
+def _topics(source: Source, sink: Sink) -> Sequence[str]:
+    """The source's topics, if the sink writes topics of the same servers."""
+    read = str(getattr(source, "bootstrap_servers", "")).replace(" ", "").split(",")
+    written = str(getattr(sink, "bootstrap_servers", "")).split(",")
+    shared = set(read) & set(written) - {""}
+    return tuple(getattr(source, "topics", ())) if shared else ()
 
 
 def _same(a: Sink, b: Sink) -> bool:

@@ -62,6 +62,9 @@ GUESTS = {  # third-party package -> the rooms where it is received; numpy is at
     "river": ("stream_em.cli",),
     "msgspec": ("stream_em.config", "stream_em_connectors"),
     "pyarrow": ("stream_em_connectors", "stream_em.cli.sniff"),
+    "kafka": ("stream_em_connectors.kafka",),
+    "confluent_kafka": ("stream_em_connectors.kafka",),
+    "fastavro": ("stream_em_connectors.codecs",),
 }
 
 

@@ -155,8 +155,8 @@ def test_offsets_and_metadata_are_read_alike_by_every_client(
     producer.send(name, None, b"x")
     producer.send_offsets(groups[0], {places[0]: Committed(7, "7-ab.ckpt é")}, SECONDS)
     producer.send_offsets(groups[1], {places[0]: Committed(1, ""), places[1]: Committed(2, "")}, 9)
-    assert committed_offsets(groups[1], name) == {}
     producer.commit(SECONDS)
+    assert committed_offsets(groups[1], name) == {0: (1, ""), 1: (2, "")}
     for one in every_client:
         assert reader(groups[0], of=one).committed(places) == {
             places[0]: Committed(7, "7-ab.ckpt é"),

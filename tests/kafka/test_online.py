@@ -41,6 +41,7 @@ kind = "kafka"
 bootstrap_servers = "{at}"
 topic = "{output}"
 client = "{client}"
+timeout_seconds = {patience}
 
 [checkpoints]
 directory = "saved"
@@ -88,7 +89,8 @@ def client(request: pytest.FixtureRequest) -> str:
 
 def written(here: Path, **given: str) -> str:
     """A configuration, as text in the folder; its name."""
-    filled = {"name": f"n-{given['topic']}", "client": CLIENTS[0], "output": "none", **given}
+    name = f"n-{given['topic']}"
+    filled = {"name": name, "client": CLIENTS[0], "output": "none", "patience": "30", **given}
     (here / "c.toml").write_text(CONFIG.format(**filled))
     return "c.toml"
 
@@ -130,13 +132,12 @@ def groups(broker: Any) -> Callable[[], set[str]]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients give up after two seconds instead of ten."""
-    for room in ("source", "sink"):
-        monkeypatch.setattr(f"stream_em_connectors.kafka.{room}.client_settings", _hurried)
+    """The source gives up after two seconds instead of ten."""
 
+    def hurried(*arguments: Any) -> Any:
+        return client_settings(*arguments)._replace(patience_seconds=2.0)
 
-def _hurried(*arguments: Any) -> Any:
-    return client_settings(*arguments)._replace(patience_seconds=2.0)
+    monkeypatch.setattr("stream_em_connectors.kafka.source.client_settings", hurried)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -153,12 +154,11 @@ def test_nobody_listens_for_the_source(cli: Any, here: Path, client: str) -> Non
     assert not (here / "out.jsonl").exists()
 
 
-@pytest.mark.usefixtures("impatient")
 def test_nobody_listens_for_the_sink(cli: Any, here: Path, client: str) -> None:
     (here / "in.csv").write_text("x,y\n1,2\n")
     source = ["--set", 'source={kind="csv", path="in.csv"}']
     with closed_port() as at:
-        name = written(here, at=at, topic="readings", client=client)
+        name = written(here, at=at, topic="readings", client=client, patience="2")
         for command in (["run", name], ["check", name, "--online"]):
             left = cli(*command, *source)
             told = left.err + left.out

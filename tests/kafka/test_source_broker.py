@@ -592,6 +592,27 @@ def test_an_engine_killed_and_started_again_counts_each_record_once(
     assert (second.total_events, second.total_rejected) == (6000, 3)
 
 
+def test_a_broker_that_restarts_is_waited_for(
+    own_broker: Any, client: str, new_topic: Any, produce: Produce
+) -> None:
+    name = new_topic(own_broker.bootstrap, 2)
+    produce(name, x(1), bootstrap=own_broker.bootstrap)
+    source = KafkaSource(own_broker.bootstrap, [name], ["x"], client=client)
+    with closing(source.opened_at(None)) as stream:
+        assert rows(polled(stream, so_many(1))) == [1]
+        own_broker.restart()
+        produce(name, x(2), partition=1, bootstrap=own_broker.bootstrap)
+        assert rows(polled(stream, so_many(1))) == [2]
+
+
+def test_nobody_at_the_address_is_unreachable(client: str, brokers: Any) -> None:
+    source = KafkaSource(f"127.0.0.1:{brokers.free_port()}", ["t"], ["x"], client=client)
+    with pytest.raises(Unreachable):
+        source.opened_at(None)
+    with pytest.raises(Unreachable):
+        list(source.probes())
+
+
 class TestSharing:
     """Two engines in one group."""
 

@@ -43,8 +43,10 @@ class OutOfRange(Exception):
     """A position lies below the first or beyond the last offset of its partition."""
 
     def __init__(self, place: TopicPartition, offset: int) -> None:
-        super().__init__(f"{place.topic} partition {place.partition} has no offset {offset}")
         self.place, self.offset = place, offset
+
+    def __str__(self) -> str:
+        return f"{self.place.topic} partition {self.place.partition} has no offset {self.offset}"
 
 
 class Committed(NamedTuple):

@@ -43,6 +43,8 @@ RIVALS = frozenset(
         KafkaError.INVALID_PRODUCER_EPOCH,
     )
 )
+# A fatal error is raised within callbacks, where the next callback trips over it.
+FAULTS = (KafkaException, SystemError)
 ROOM_KBYTES = 32 * 1024
 ROOM_RECORDS = 200_000
 DELIVERY_SECONDS = 120.0  # for a record, retries and all
@@ -96,8 +98,8 @@ class LibrdkafkaProducer(Producer):
         left = 0
         try:
             left = self._inner.flush(seconds)
-        except KafkaException as error:
-            raise self._translated(error.args[0], "writing") from error
+        except FAULTS as error:
+            raise self._translated(_fault(error), "writing") from error
         if self._failure is not None:
             raise self._failure
         if left:
@@ -113,8 +115,8 @@ class LibrdkafkaProducer(Producer):
             try:
                 self._inner.init_transactions(step)
                 return
-            except KafkaException as error:
-                fault = error.args[0]
+            except FAULTS as error:
+                fault = _fault(error)
             self._serve(0.0)
             if self._complaints.refusal:
                 raise refused(self._settings, self._complaints.refusal)
@@ -217,8 +219,8 @@ class LibrdkafkaProducer(Producer):
         """Hear what was refused; once anything fatal has happened, that is raised here."""
         try:
             self._inner.poll(seconds)
-        except KafkaException as error:
-            self._failure = self._translated(error.args[0], "writing")
+        except FAULTS as error:
+            self._failure = self._translated(_fault(error), "writing")
 
     def _metadata(self, group: str) -> object:
         """Those of a consumer that is never assigned anything; it connects nowhere."""
@@ -233,9 +235,9 @@ class LibrdkafkaProducer(Producer):
     def _bounded(self, doing: str, call: Callable[[], object], name: str = "") -> None:
         try:
             call()
-        except KafkaException as error:
+        except FAULTS as error:
             self._serve(0.0)
-            raise self._translated(error.args[0], doing, name) from error
+            raise self._translated(_fault(error), doing, name) from error
 
     def _translated(self, error: KafkaError, doing: str, name: str = "") -> StreamEmError:
         if error.code() in RIVALS:
@@ -251,6 +253,14 @@ class LibrdkafkaProducer(Producer):
             return
         doing = f"writing to topic {message.topic()}"
         self._failure = self._failure or self._translated(error, doing, message.topic() or "")
+
+
+def _fault(error: KafkaException | SystemError) -> KafkaError:
+    """The client's own error; anything else is raised again."""
+    raised = error if isinstance(error, KafkaException) else error.__cause__
+    if not isinstance(raised, KafkaException):
+        raise error
+    return raised.args[0]
 
 
 def _release(holder: list[Any]) -> None:

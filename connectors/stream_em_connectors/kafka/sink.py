@@ -66,6 +66,7 @@ class KafkaSink(Sink):
             linger_ms=_at_least(0, "linger_ms", linger_ms),
             seconds=wait,
         )
+        self.bootstrap_servers = self._link.settings.bootstrap_servers
         self.cluster: Json = self._link.cluster if self.exactly_once else None
         self._room = int(_at_least(SMALLEST, "max_record_bytes", max_record_bytes))
         self._transaction_seconds = (
@@ -104,7 +105,7 @@ class KafkaSink(Sink):
     def roll_back(self, extent: Json, number: int, incarnation: str) -> None:
         """Check that the topic exists; what no marker vouches for was aborted already."""
         self._way.open()
-        self._rows = extent["rows"] if isinstance(extent, dict) else 0
+        self._rows = extent.get("rows", 0) if isinstance(extent, dict) else 0
 
     def write(self, columns: Columns) -> None:
         """Hand rows to the producer, waiting for room. Raises `SinkFailed`."""

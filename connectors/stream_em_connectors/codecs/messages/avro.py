@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from io import BytesIO
 from itertools import chain
 from operator import itemgetter
@@ -32,7 +31,7 @@ PLAIN = (str, int, float, bool, type(None))
 def parsed_schema(schema: Json) -> Mapping[str, Any]:
     """An Avro schema, parsed. Raises `SettingsError` for what is none, or none of a record."""
     try:
-        fastavro = import_module("fastavro")
+        import fastavro
     except ImportError:
         raise SettingsError(
             "codec avro needs the package fastavro, which is not installed; "
@@ -61,8 +60,10 @@ class AvroCodec:
         self, fields: Fields, schema: Json, wire_format: bool = False, schema_id: int | None = None
     ) -> None:
         self._fields, self._schema = fields, parsed_schema(schema)
+        from fastavro import schemaless_reader
+
+        self._reader = schemaless_reader
         self._wire, self._id = wire_format, schema_id
-        self._reader = import_module("fastavro").schemaless_reader
         names = [one["name"] for one in self._schema["fields"]]
         for name in fields.names:
             if name.split(".")[0] not in names:
