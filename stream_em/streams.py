@@ -228,6 +228,9 @@ class Stream(ABC):
         """
         return None
 
+    def committed(self, positions: Positions) -> None:  # noqa: B027 - most sources owe none
+        """A transaction carried the courtesy for these positions along."""
+
     def status(self) -> InputStatus | None:
         """What is known of the input, without asking anybody. None for plain files."""
         return None

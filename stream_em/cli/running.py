@@ -65,7 +65,7 @@ def execute(plan: Plan, options: Options, stop: Stop | None = None) -> Summary:
     meter = Meter(
         plan.model,
         name=plan.engine.name,
-        source=str(getattr(plan.source, "path", plan.source.kind)),
+        source=_input_name(plan),
         cluster_detail=plan.metrics.cluster_detail,
         checkpoint_interval_seconds=_interval(plan),
     )
@@ -121,6 +121,14 @@ def _run(plan: Plan, options: Options, stop: Stop, meter: Meter, watch: Watch | 
         meter=meter,
         shutdown_timeout_seconds=plan.engine.shutdown_timeout_seconds,
     )
+
+
+def _input_name(plan: Plan) -> str:
+    """What metrics call the input: its path, or its topics."""
+    topics = getattr(plan.source, "topics", None)
+    if topics is not None:
+        return ",".join(topics)
+    return str(getattr(plan.source, "path", plan.source.kind))
 
 
 def _interval(plan: Plan) -> float | None:

@@ -119,7 +119,9 @@ class Checkpointer:
     def _made_true(self, checkpoint: Checkpoint, name: str) -> None:
         """What waited for the checkpoint becomes visible; then the courtesy."""
         courtesy = self._ingest.courtesy(checkpoint.positions)
-        if not self._authority.commit(self._store, checkpoint.number, name, courtesy):
+        if self._authority.commit(self._store, checkpoint.number, name, courtesy):
+            self._ingest.committed(checkpoint.positions)
+        else:
             self._ingest.commit(checkpoint.positions)
 
     def _prune(self, name: str, anew: bool) -> None:

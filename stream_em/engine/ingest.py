@@ -2,9 +2,11 @@
 
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from threading import Event, Lock, Thread
 from typing import final
 
@@ -54,7 +56,7 @@ class Ingest:
         self.status = stream.status()  # the newest; immutable, replaced as a whole
         self._stopping = Event()
         self._lock = Lock()
-        self._courtesy: Positions | None = None
+        self._courtesy: Callable[[], None] | None = None
         self._thread = Thread(target=self._work, name="stream-em-ingest", daemon=True)
 
     def start(self) -> None:
@@ -63,8 +65,15 @@ class Ingest:
 
     def commit(self, positions: Positions) -> None:
         """Have the positions of a durable checkpoint committed soon, between two polls."""
+        self._soon(partial(self._stream.commit, positions))
+
+    def committed(self, positions: Positions) -> None:
+        """Tell the stream, between two polls, that a transaction carried its positions along."""
+        self._soon(partial(self._stream.committed, positions))
+
+    def _soon(self, courtesy: Callable[[], None]) -> None:
         with self._lock:
-            self._courtesy = positions
+            self._courtesy = courtesy
 
     def courtesy(self, positions: Positions) -> object | None:
         """The same for a transaction to carry along. May be asked on any thread."""
@@ -121,11 +130,11 @@ class Ingest:
 
     def _commit_courteously(self) -> None:
         with self._lock:
-            positions, self._courtesy = self._courtesy, None
-        if positions is None:
+            courtesy, self._courtesy = self._courtesy, None
+        if courtesy is None:
             return
         try:
-            self._stream.commit(positions)
+            courtesy()
         except (OSError, StreamEmError) as error:
             log.warning("positions could not be committed outside, the checkpoint holds: %s", error)
 
