@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 CLUSTERS = 10
 FEATURES = tuple(f"x{number}" for number in range(8))
+UNBOUNDED: dict[str, str] = {}  # settings of a topic
 STRETCH = 100  # consecutive records of one partition
 BROKER = Path(__file__).parents[2] / "examples" / "kafka" / "broker.py"
 
@@ -66,11 +67,11 @@ def _broker_module() -> ModuleType:
     return module
 
 
-def made(bootstrap: str, name: str, partitions: int) -> str:
+def made(bootstrap: str, name: str, partitions: int, settings: dict[str, str] = UNBOUNDED) -> str:
     """A new topic; returns its name, which nothing had before."""
     topic = f"{name}-{uuid.uuid4().hex[:8]}"
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 4})
-    for future in admin.create_topics([NewTopic(topic, partitions, 1)]).values():
+    for future in admin.create_topics([NewTopic(topic, partitions, 1, config=settings)]).values():
         future.result()
     return topic
 

@@ -17,7 +17,6 @@ from stream_em.engine.authority import Authority
 from stream_em.engine.ingest import Ingest
 from stream_em.engine.outputs import Outputs, Ticket
 from stream_em.engine.queues import Bounded
-from stream_em.errors import Undecided
 from stream_em.stores import Store
 
 log = logging.getLogger(__name__)
@@ -106,11 +105,9 @@ class Checkpointer:
             if tickets is not None:
                 self._outputs.committed(checkpoint.number)
             self._prune(name, anew=tickets is None)
-        except Undecided as error:  # nothing waits any longer, and nothing may go on
-            seconds = time.perf_counter() - attempt.began
-            return Outcome(checkpoint, None, seconds, None, error)
         except BaseException as error:
-            self._outputs.release()
+            if isinstance(error, OSError):  # it is tried again; others end the run
+                self._outputs.release()
             seconds = time.perf_counter() - attempt.began
             return Outcome(checkpoint, None, seconds, None, error)
         self._outputs.release()

@@ -258,7 +258,7 @@ def committed_offsets(broker: Any) -> Callable[..., Mapping[int, tuple[int, str]
         partitions = consumer.list_topics(name, 10).topics[name].partitions
         asked = [TopicPartition(name, partition) for partition in partitions]
         found = {
-            place.partition: (place.offset, (place.metadata or "").rstrip("\0"))
+            place.partition: (place.offset, _metadata(place))
             for place in consumer.committed(asked, 30)
             if place.offset >= 0
         }
@@ -276,6 +276,15 @@ def _reading(bootstrap: str, group: str) -> dict[str, Any]:
         "enable.auto.commit": False,
         "auto.offset.reset": "error",
     }
+
+
+def _metadata(place: Any) -> str:
+    """Up to the NUL; where none was written, librdkafka may read on into foreign memory."""
+    try:
+        metadata = place.metadata or ""
+    except UnicodeDecodeError as error:
+        metadata = error.object.decode("utf-8", "replace")
+    return str(metadata).partition("\0")[0]
 
 
 def _record(message: Any) -> Record:

@@ -68,7 +68,7 @@ def four(topic, produce):
 def member(reader, four):
     def joined(group: str, instance_id: str | None = None, **more) -> Member:
         start = more.pop("start", 0)
-        return Member(reader(group, instance_id, session_seconds=6.0, **more), [four], start)
+        return Member(reader(group, instance_id, session_seconds=3.0, **more), [four], start)
 
     return joined
 
@@ -112,9 +112,7 @@ def test_while_revoking_the_group_and_the_cluster_can_be_used(
         consumer = one.consumer
         ends = consumer.ends(sorted(places))
         consumer.commit(ends)
-        assert consumer.committed(sorted(places)) == {
-            place: Committed(10, "") for place in places
-        }
+        assert consumer.committed(sorted(places)) == {place: Committed(10, "") for place in places}
         producer.begin()
         offsets = {place: Committed(9, "in transaction") for place in places}
         producer.send_offsets(consumer.membership(), offsets, SECONDS)
@@ -172,9 +170,7 @@ def test_memberships_are_understood_by_every_client(
         producer = writer(f"tx-{four}-{offset}", of=client)
         producer.init_transactions(SECONDS)
         producer.begin()
-        producer.send_offsets(
-            one.consumer.membership(), {place: Committed(offset, "")}, SECONDS
-        )
+        producer.send_offsets(one.consumer.membership(), {place: Committed(offset, "")}, SECONDS)
         producer.commit(SECONDS)
         assert committed_offsets(group, four) == {place.partition: (offset, "")}
 
@@ -183,7 +179,7 @@ def test_a_static_member_comes_back_without_a_rebalance(member, four) -> None:
     group = f"g-{four}"
     one, two = member(group, "one"), member(group, "two")
     poll_until(lambda: len(one.owned) == len(two.owned) == 2, one, two)
-    poll_until(lambda: len(one.read) == len(two.read) == 2, one, two)
+    poll_until(lambda: two.owned <= set(two.read), one, two)
     before, told = set(two.owned), len(one.story)
     two.consumer.close()
     again = member(group, "two")
@@ -209,7 +205,7 @@ def test_a_member_that_stays_holds_its_partitions_until_its_session_ends(member,
     began = time.monotonic()
     two = member(group)
     poll_until(lambda: len(two.owned) == 4, two)
-    assert time.monotonic() - began > 2.0  # a member that has left is not waited for
+    assert time.monotonic() - began > 1.0  # a member that has left is not waited for
 
 
 def test_closing_calls_nothing_back(member, four) -> None:
@@ -221,10 +217,10 @@ def test_closing_calls_nothing_back(member, four) -> None:
 
 
 def test_a_member_that_does_not_poll_loses_its_partitions(member, four) -> None:
-    one = member(f"g-{four}", max_poll_seconds=6.0)
+    one = member(f"g-{four}", max_poll_seconds=4.0)
     poll_until(lambda: len(one.owned) == 4, one)
-    two = member(f"g-{four}", max_poll_seconds=6.0)
+    two = member(f"g-{four}", max_poll_seconds=4.0)
     poll_until(lambda: len(two.owned) == 4, two)
-    poll_until(lambda: one.story[-1][0] != "assigned" or len(one.story) > 1, one, two)
+    poll_until(lambda: len(one.story) > 1, one, two)
     assert one.story[1][0] == "lost"
     poll_until(lambda: len(one.owned) == len(two.owned) == 2, one, two)

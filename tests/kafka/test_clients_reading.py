@@ -15,9 +15,7 @@ def values(count: int) -> list[bytes]:
     return [b"%d" % i for i in range(count)]
 
 
-def test_a_topic_has_an_id_that_changes_when_it_is_made_again(
-    reader, topic, delete_topic
-) -> None:
+def test_a_topic_has_an_id_that_changes_when_it_is_made_again(reader, topic, delete_topic) -> None:
     name = topic(3)
     consumer = reader()
     first = consumer.topics([name, "no-such-topic"])

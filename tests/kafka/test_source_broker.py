@@ -636,7 +636,7 @@ class TestSharing:
             found += rows(polled(one, so_many(300)))
             with closing(engine(name, group, "two").opened_at(None)) as two:
                 two.attend(lambda: None)
-                deadline = time.monotonic() + SECONDS
+                deadline = time.monotonic() + 3 * SECONDS  # of several rounds of rebalancing
                 while len(found) < 2000 or not _both_own_two(one, two):
                     assert time.monotonic() < deadline, (len(found), one.status(), two.status())
                     for stream in (one, two):

@@ -186,6 +186,10 @@ class Fake(Consumer):
         self.commits.append(dict(positions))
         self.cluster_.committed.update(positions)
 
+    @property
+    def steady(self) -> bool:
+        return True
+
     def membership(self) -> object:
         return ("member", self.instance)
 
@@ -549,10 +553,18 @@ class TestCommits:
 
     def test_a_transaction_may_carry_them(self, cluster: Cluster) -> None:
         cluster.add(0, *x(1, 2))
+        cluster.committed[P0] = 0
         stream = kafka(group_id="g").opened_at(None)
         at = after(stream, polled(stream))
         wanted = {P0: Committed(2, ""), P1: Committed(0, "")}
         assert stream.courtesy(at) == Courtesy("cluster-id", "g", wanted)
+        before = stream.status()
+        assert before is not None
+        assert before.uncommitted == {P0: 2, P1: 0}
+        stream.committed(at)
+        status = stream.status()
+        assert status is not None
+        assert (status.commits, status.uncommitted) == (1, {P0: 0, P1: 0})
 
 
 def test_status_tells_lag_newest_and_what_is_uncommitted(cluster: Cluster) -> None:

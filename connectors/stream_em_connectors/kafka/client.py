@@ -142,7 +142,18 @@ class Consumer(ABC):
 
     @abstractmethod
     def membership(self) -> object:
-        """The group's metadata with its generation, for `Producer.send_offsets`."""
+        """The group's metadata with its generation, for `Producer.send_offsets`.
+
+        May be asked on any thread.
+        """
+
+    @property
+    @abstractmethod
+    def steady(self) -> bool:
+        """False while the group divides its partitions anew, as far as the client tells.
+
+        What `membership` says meanwhile may be out of date. May be asked on any thread.
+        """
 
     @property
     @abstractmethod

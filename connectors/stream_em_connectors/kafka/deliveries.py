@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from typing import final
 
 from stream_em.errors import SinkFailed, StreamEmError
@@ -20,23 +21,14 @@ class Deliveries:
     def __init__(self, patience_seconds: float, room_bytes: int = ROOM_BYTES) -> None:
         self._patience, self._limit = patience_seconds, room_bytes
         self._changed = threading.Condition()
-        self._records = self._bytes = 0
+        self._records = self._bytes = self._waiting = 0
         self.failure: StreamEmError | None = None  # the first since `forget`
 
     def room(self, size: int) -> None:
         """Wait until a record of that size fits, and take its room. Raises the failure."""
         with self._changed:
-            fits = self._changed.wait_for(
-                lambda: self.failure or not self._bytes or self._bytes + size <= self._limit,
-                self._patience,
-            )
-            if self.failure is not None:
-                raise self.failure
-            if not fits:
-                raise SinkFailed(
-                    f"Kafka took none of {self._records} records for {self._patience:g} s; "
-                    "check the brokers"
-                )
+            if self.failure is not None or self._bytes + size > self._limit:
+                self._wait_for_room(size)
             self._records += 1
             self._bytes += size
 
@@ -45,7 +37,7 @@ class Deliveries:
         with self._changed:
             self._records -= 1
             self._bytes -= size
-            if self._records == 0 or self._bytes <= self._limit:
+            if self._waiting:
                 self._changed.notify_all()
 
     def failed(self, failure: StreamEmError) -> None:
@@ -58,9 +50,7 @@ class Deliveries:
         """Wait for every record sent so far. Raises the failure, or `SinkFailed` in the end."""
         deadline = time.monotonic() + seconds
         with self._changed:
-            self._changed.wait_for(
-                lambda: self.failure or not self._records, deadline - time.monotonic()
-            )
+            self._wait(lambda: not self._records, deadline - time.monotonic())
             if self.failure is not None:
                 raise self.failure
             if self._records:
@@ -73,3 +63,23 @@ class Deliveries:
         """A new transaction begins with a clean slate."""
         with self._changed:
             self.failure = None
+
+    def _wait_for_room(self, size: int) -> None:
+        fits = self._wait(
+            lambda: not self._bytes or self._bytes + size <= self._limit, self._patience
+        )
+        if self.failure is not None:
+            raise self.failure
+        if not fits:
+            raise SinkFailed(
+                f"Kafka took none of {self._records} records for {self._patience:g} s; "
+                "check the brokers"
+            )
+
+    def _wait(self, over: Callable[[], bool], seconds: float) -> bool:
+        """Whether it is over or has failed within `seconds`; nobody is notified but who waits."""
+        self._waiting += 1
+        try:
+            return self._changed.wait_for(lambda: self.failure is not None or over(), seconds)
+        finally:
+            self._waiting -= 1

@@ -14,6 +14,8 @@ from stream_em_connectors.kafka.places import Ledger
 
 log = logging.getLogger(__name__)
 
+STEADY_SECONDS, TURN_SECONDS = 10.0, 0.05
+
 Places = frozenset[TopicPartition]
 
 
@@ -40,6 +42,7 @@ class Shared(Holding):
         self._bounds, self._identity, self._topics = bounds, identity, topics
         self._settle: Callable[[], None] | None = None
         self._failure: StreamEmError | None = None
+        self._parting = False  # while partitions go: the membership before is still valid
         self._closed = False
         self._held: Places = frozenset()  # also while their topic is being made again
         self.rebalances = Rebalances(0, 0.0)
@@ -64,7 +67,14 @@ class Shared(Holding):
             raise self._failure
 
     def group(self) -> object:
-        """The membership as it is now."""
+        """The membership; while partitions go, as it was before.
+
+        Waits a while for a group that divides its partitions anew: what it says meanwhile
+        may be out of date, and then the transaction fails that carries it.
+        """
+        patience = time.monotonic() + STEADY_SECONDS
+        while not (self._parting or self._consumer.steady) and time.monotonic() < patience:
+            time.sleep(TURN_SECONDS)
         return self._consumer.membership()
 
     def attend(self, settle: Callable[[], None]) -> None:
@@ -118,6 +128,7 @@ class Shared(Holding):
         if self._settle is None:
             return
         mine = {place: self._ledger.at[place] for place in places & self._ledger.owned}
+        self._parting = True
         try:
             self._settle()
             self._consumer.commit(mine)
@@ -128,6 +139,8 @@ class Shared(Holding):
                 f"not be saved ({error}); the last checkpoint holds, and reading resumes there"
             )
             self._failure.__cause__ = error
+        finally:
+            self._parting = False
 
     def _lost(self, places: Places) -> None:
         self._held -= places

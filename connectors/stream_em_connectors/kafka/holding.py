@@ -38,7 +38,7 @@ class Holding(ABC):
 
     @abstractmethod
     def group(self) -> object:
-        """The group as a transaction wants it: a name, or a membership."""
+        """The group as a transaction wants it: a name, or a membership. Asked on any thread."""
 
     @abstractmethod
     def attend(self, settle: Callable[[], None]) -> None:

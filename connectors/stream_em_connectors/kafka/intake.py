@@ -45,7 +45,7 @@ class Intake:
         kept, found = self._decoded(values, flaws)
         whole = len(kept) == len(values)
         stamps = np.array(chunk.times, np.int64)
-        offsets = np.array(chunk.offsets, np.int64)
+        offsets = _offsets(chunk.offsets)
         end = int(offsets[-1]) + 1
         if not whole:
             stamps, offsets = stamps[kept], offsets[kept]
@@ -117,9 +117,16 @@ def _empty(values: Sequence[bytes | None]) -> dict[int, Flaw]:
     }
 
 
+def _offsets(offsets: Sequence[int]) -> Array:
+    """(n,) int64; at once where they have no gaps."""
+    if isinstance(offsets, range):
+        return np.arange(offsets.start, offsets.stop, offsets.step, dtype=np.int64)
+    return np.array(offsets, np.int64)
+
+
 def _keys(chunk: Chunk, kept: Array, whole: bool) -> tuple[Json, ...] | None:
     """The records' own keys as text; base64 of those that are no UTF-8."""
-    keys = chunk.keys
+    keys = list(chunk.keys)
     if keys.count(None) == len(keys):
         return None
     chosen = keys if whole else [keys[place] for place in kept.tolist()]

@@ -10,7 +10,7 @@ import kafka.errors as wrong
 from kafka import KafkaConsumer
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.protocol.metadata import MetadataRequest
-from kafka.structs import OffsetAndMetadata
+from kafka.structs import MemberState, OffsetAndMetadata
 from kafka.structs import TopicPartition as Place
 
 from stream_em.errors import SettingsError, SourceFailed
@@ -37,6 +37,7 @@ from stream_em_connectors.kafka.kafka_python_wire import (
     translated,
 )
 from stream_em_connectors.kafka.memberships import Membership
+from stream_em_connectors.kafka.rivals import fenced_out
 
 T = TypeVar("T")
 
@@ -98,7 +99,7 @@ class KafkaPythonConsumer(Consumer):
         fetch = self._inner._coordinator.fetch_committed_offsets
         found = self._asked(doing, fetch, places)
         return {
-            place: Committed(one.offset, (one.metadata or "").rstrip("\0")) if one else None
+            place: Committed(one.offset, (one.metadata or "").partition("\0")[0]) if one else None
             for place in places
             for one in (found.get(place),)
         }
@@ -139,12 +140,11 @@ class KafkaPythonConsumer(Consumer):
             time.sleep(max(min(left, BREATH_SECONDS), 0.0))
             return []
         except wrong.FencedInstanceIdError as error:
-            raise SourceFailed(
-                f"another consumer joined group {self._reading.group_id} with the instance_id "
-                f"{self._reading.instance_id!r}; give every engine its own"
-            ) from error
+            raise fenced_out(self._reading) from error
         except wrong.KafkaError as error:
             raise translated(error, self._settings, "reading") from error
+        if self._group is not None and self._group.fenced_out:
+            raise fenced_out(self._reading)
         return [_chunk(place, records) for place, records in found.items()]
 
     def pause(self, places: Sequence[TopicPartition]) -> None:
@@ -166,6 +166,10 @@ class KafkaPythonConsumer(Consumer):
     def membership(self) -> Membership:
         held = self._inner.group_metadata()
         return Membership(held.group_id, held.generation_id, held.member_id, held.group_instance_id)
+
+    @property
+    def steady(self) -> bool:
+        return self._group is None or self._inner.group_metadata().state is MemberState.STABLE
 
     @property
     def connected(self) -> bool:

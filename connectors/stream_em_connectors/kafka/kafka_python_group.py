@@ -77,6 +77,10 @@ class GroupPolling:
             for place, state in self._inner._subscription.assignment.items()
             if state.position is not None
         }
+        coordinator = self._inner._coordinator
+        if coordinator.rejoining:
+            # A poll that ends while it joins may forget that it does, and never finish.
+            coordinator.request_rejoin()
         self._wanted.put(wanted)
         failure: BaseException | None = None
         while isinstance(event := self._events.get(), _Call):
@@ -85,6 +89,12 @@ class GroupPolling:
         if error is not None:
             raise error
         return event.found
+
+    @property
+    def fenced_out(self) -> bool:
+        """Its heart stops without a word when another member takes the same instance's place."""
+        coordinator = self._inner._coordinator
+        return coordinator.stable() and not coordinator._heartbeat_enabled
 
     def close(self) -> None:
         """No more callbacks, no more polls."""

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, final
 
 import kafka.errors as wrong
@@ -37,7 +38,7 @@ from stream_em_connectors.kafka.rivals import fenced, too_long
 from stream_em_connectors.kafka.waiting import within
 
 RIVALS = (wrong.ProducerFencedError, wrong.InvalidProducerEpochError)
-BATCH_BYTES = 64 * 1024
+BATCH_BYTES = 256 * 1024
 OVERHEAD_BYTES = 4096  # of a request around its records
 DELIVERY_SECONDS = 120.0  # for a record, retries and all
 
@@ -82,18 +83,17 @@ class KafkaPythonProducer(Producer):
         value: bytes | None,
         headers: Headers = (),
     ) -> None:
-        inner = self._inner
+        inner = self._inner if self._made is None else self._made
         size = len(key or b"") + len(value or b"")
         self._deliveries.room(size)
         # It knows no headers without a value.
-        theirs = [(name, b"" if content is None else content) for name, content in headers]
+        theirs = [(name, content or b"") for name, content in headers]
         try:
             future = inner.send(topic, value=value, key=key, headers=theirs)
         except (wrong.KafkaError, ValueError, AssertionError) as error:
             self._deliveries.settled(size)
             raise self._failure(error, f"writing to topic {topic}") from error
-        future.add_callback(self._delivered, size)
-        future.add_errback(self._refused, size, topic)
+        future._add_cb_eb(partial(self._delivered, size), partial(self._refused, size, topic))
 
     def flush(self, seconds: float) -> None:
         self._deliveries.wait(seconds)
@@ -121,7 +121,7 @@ class KafkaPythonProducer(Producer):
         self, group: str | object, offsets: Mapping[TopicPartition, Committed], seconds: float
     ) -> None:
         theirs = {
-            Place(*place): OffsetAndMetadata(at.offset, at.metadata, -1)
+            Place(*place): OffsetAndMetadata(at.offset, _ended(at.metadata), -1)
             for place, at in offsets.items()
         }
         member = group if isinstance(group, Membership) else Membership(str(group))
@@ -212,7 +212,8 @@ class KafkaPythonProducer(Producer):
         named = next((one for one in causes if isinstance(one, wrong.AuthorizationError)), error)
         if isinstance(named, TimeoutError | wrong.RetriableError):
             return SinkFailed(f"Kafka did not finish {doing}: {named}")
-        return translated(named, self._settings, doing, SinkFailed)
+        name = self._writing.transactional_id or ""
+        return translated(named, self._settings, doing, SinkFailed, name)
 
     def _delivered(self, size: int, _: object) -> None:
         self._deliveries.settled(size)
@@ -221,6 +222,11 @@ class KafkaPythonProducer(Producer):
         failure = _delivery_failure(error, topic, self._writing, self._settings)
         self._deliveries.failed(failure)
         self._deliveries.settled(size)
+
+
+def _ended(metadata: str) -> str:
+    """librdkafka reads metadata on until a NUL, and writes one; so do we."""
+    return f"{metadata}\0" if metadata else ""
 
 
 def _delivery_failure(

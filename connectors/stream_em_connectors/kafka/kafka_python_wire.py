@@ -152,8 +152,12 @@ def translated(
     settings: ClientSettings,
     doing: str,
     otherwise: type[RunFailed] = SourceFailed,
+    name: str = "",
 ) -> StreamEmError | OutOfRange:
-    """An error of kafka-python as one of ours; `otherwise` is for what nothing else fits."""
+    """An error of kafka-python as one of ours; `otherwise` is for what nothing else fits.
+
+    `name` is of the thing in question, for errors that do not tell.
+    """
     if isinstance(error, StreamEmError):
         return error
     if isinstance(error, wrong.OffsetOutOfRangeError) and error.args:
@@ -161,7 +165,7 @@ def translated(
         return OutOfRange(TopicPartition(*place), offset)
     for kind, what in FORBIDDEN:
         if isinstance(error, kind):
-            return not_permitted(what, _names(error), doing, settings)
+            return not_permitted(what, _names(error) or name, doing, settings)
     if isinstance(error, REFUSALS):
         return refused(settings, _text(error))
     if isinstance(error, wrong.UnsupportedCodecError):

@@ -1,7 +1,7 @@
 """librdkafka as a `Consumer`."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any, final
 
@@ -27,14 +27,17 @@ from stream_em_connectors.kafka.librdkafka_group import GroupCallbacks
 from stream_em_connectors.kafka.librdkafka_questions import Questions
 from stream_em_connectors.kafka.librdkafka_wire import (
     FATAL_TO_READING,
+    SILENCES,
     Uplink,
     heard,
     options,
     translated,
 )
 from stream_em_connectors.kafka.memberships import Membership, unpacked
+from stream_em_connectors.kafka.rivals import fenced_out
 from stream_em_connectors.kafka.waiting import within
 
+SOCKET_MS = 30_000  # for any one answer
 STATISTICS_MS = 1000  # they tell which brokers are up
 LEAVE_SECONDS = 2.0
 FETCH_BYTES = 4 * 1024 * 1024  # of one partition in one answer
@@ -54,6 +57,7 @@ class LibrdkafkaConsumer(Consumer):
         self._ends: dict[TopicPartition, int] = {}  # of those read to their end
         self._made: Any = None
         self._group: GroupCallbacks | None = None
+        self._member: Membership | None = None  # in a group, as of the last poll
         self._held: Exception | None = None  # raised once the records before it are taken
         self._closed = False
 
@@ -86,7 +90,9 @@ class LibrdkafkaConsumer(Consumer):
         self._inner.assign([Place(*place, offset) for place, offset in positions.items()])
 
     def subscribe(self, topics: Sequence[str], rebalance: Rebalance) -> None:
-        self._group = group = GroupCallbacks(rebalance, self._starts)
+        self._group = group = GroupCallbacks(
+            rebalance, self._starts, self._reading.max_poll_seconds
+        )
         self._inner.subscribe(
             list(topics), on_assign=group.assigned, on_revoke=group.revoked, on_lost=group.lost
         )
@@ -106,9 +112,10 @@ class LibrdkafkaConsumer(Consumer):
 
     def poll(self, seconds: float, max_records: int) -> list[Chunk]:
         self._raise_held()
-        messages = self._consumed(seconds, max_records)
+        with nullcontext() if self._group is None else self._group.polling():
+            messages = self._consumed(seconds, max_records)
         if self._group is not None:
-            self._group.raise_failure()
+            self._member = self._told()
         if any(map(Message.error, messages)):
             messages = self._sifted(messages)
         if not messages:
@@ -130,7 +137,9 @@ class LibrdkafkaConsumer(Consumer):
         wanted = [Place(*place, offset) for place, offset in positions.items()]
         call = partial(self._inner.commit, offsets=wanted, asynchronous=False)
         try:
-            done = within(self._settings.patience_seconds, call)
+            # Within a callback no other thread is served.
+            calling = self._group is not None and self._group.calling
+            done = call() if calling else within(self._settings.patience_seconds, call)
         except TimeoutError as error:
             raise SourceFailed(f"Kafka failed when {doing}: {error}") from error
         except KafkaException as error:
@@ -140,10 +149,18 @@ class LibrdkafkaConsumer(Consumer):
                 raise self._commit_failure(place.error, doing)
 
     def membership(self) -> Membership:
+        return self._told() if self._member is None else self._member
+
+    def _told(self) -> Membership:
+        """In a callback, and to any other thread, the client itself gives no answer."""
         try:
             return unpacked(bytes(self._inner.consumer_group_metadata()))
         except ValueError:
             return Membership(self._reading.group_id)
+
+    @property
+    def steady(self) -> bool:
+        return True  # it does not tell
 
     @property
     def connected(self) -> bool:
@@ -176,8 +193,9 @@ class LibrdkafkaConsumer(Consumer):
         session = min(reading.session_seconds, reading.max_poll_seconds) * 1000
         static = {"group.instance.id": reading.instance_id} if reading.instance_id else {}
         return {
-            **options(self._settings, partial(heard, self._complaints)),
+            **options(self._settings, self._heard),
             **static,
+            "socket.timeout.ms": SOCKET_MS,
             "group.id": reading.group_id,
             "isolation.level": "read_committed",
             "auto.offset.reset": "error",
@@ -221,7 +239,9 @@ class LibrdkafkaConsumer(Consumer):
         elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION):
             place = TopicPartition(message.topic(), message.partition())
             return OutOfRange(place, self.position(place))
-        elif error.fatal() or code in FATAL_TO_READING:
+        elif _is_fatal(error):
+            return self._fatal(error)
+        elif code in FATAL_TO_READING:
             return translated(error, self._settings, "reading", message.topic() or "")
         elif code != KafkaError._MAX_POLL_EXCEEDED:  # it rejoins, and says what was lost
             heard(self._complaints, error)
@@ -232,11 +252,24 @@ class LibrdkafkaConsumer(Consumer):
         if held is not None:
             raise held
 
+    def _heard(self, error: KafkaError) -> None:
+        heard(self._complaints, error)
+        if _is_fatal(error):
+            self._held = self._held or self._fatal(error)
+
+    def _fatal(self, error: KafkaError) -> Exception:
+        if "group.instance.id" in error.str():
+            return fenced_out(self._reading)
+        return translated(error, self._settings, "reading")
+
     def _commit_failure(self, error: KafkaError, doing: str) -> Exception:
-        failure = translated(error, self._settings, doing, self._reading.group_id)
-        if isinstance(failure, OSError):
-            return SourceFailed(str(failure))
-        return failure
+        if error.code() in SILENCES:
+            return SourceFailed(f"Kafka failed when {doing}: {error.str()}")
+        return translated(error, self._settings, doing, self._reading.group_id)
+
+
+def _is_fatal(error: KafkaError) -> bool:
+    return error.fatal() or error.code() == KafkaError._FATAL
 
 
 def _release(holder: list[Any], leave: bool) -> None:

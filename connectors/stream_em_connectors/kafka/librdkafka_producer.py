@@ -18,7 +18,6 @@ from stream_em.errors import (
     SettingsError,
     SinkFailed,
     StreamEmError,
-    Unreachable,
 )
 from stream_em_connectors.kafka.client import (
     ClientSettings,
@@ -30,7 +29,7 @@ from stream_em_connectors.kafka.client import (
 )
 from stream_em_connectors.kafka.complaints import Complaints
 from stream_em_connectors.kafka.librdkafka_questions import Questions
-from stream_em_connectors.kafka.librdkafka_wire import heard, options, translated
+from stream_em_connectors.kafka.librdkafka_wire import SILENCES, heard, options, translated
 from stream_em_connectors.kafka.memberships import Membership, packed
 from stream_em_connectors.kafka.reaching import refused, unreachable
 from stream_em_connectors.kafka.rivals import fenced, too_long
@@ -52,6 +51,7 @@ OVERHEAD_BYTES = 4096  # of a request around its records
 SERVED_EVERY = 500  # records between two looks at what was refused
 STEP_SECONDS = 0.1
 CLOSE_SECONDS = 1.0
+GRACE_SECONDS = 0.5  # beyond a timeout, for the client to keep it by itself
 
 
 @final
@@ -80,7 +80,7 @@ class LibrdkafkaProducer(Producer):
         value: bytes | None,
         headers: Headers = (),
     ) -> None:
-        inner = self._inner
+        inner = self._inner if self._made is None else self._made
         self._sent += 1
         if self._sent % SERVED_EVERY == 0:
             self._serve(0.0)
@@ -88,7 +88,10 @@ class LibrdkafkaProducer(Producer):
             raise self._failure
         try:
             try:
-                inner.produce(topic, value, key, headers=list(headers))
+                if headers:
+                    inner.produce(topic, value, key, headers=list(headers))
+                else:  # to name none takes twice as long
+                    inner.produce(topic, value, key)
             except BufferError:
                 self._send_when_room(topic, key, value, headers)
         except KafkaException as error:
@@ -129,7 +132,7 @@ class LibrdkafkaProducer(Producer):
 
     def begin(self) -> None:
         self._failure = None
-        self._bounded("beginning a transaction", self._inner.begin_transaction)
+        self._bounded("beginning a transaction", 1.0, self._inner.begin_transaction)
 
     def send_offsets(
         self, group: str | object, offsets: Mapping[TopicPartition, Committed], seconds: float
@@ -142,20 +145,20 @@ class LibrdkafkaProducer(Producer):
         doing = f"adding offsets of group {member.group} to a transaction"
         metadata = packed(member) if member.generation >= 0 else self._metadata(member.group)
         send = partial(self._inner.send_offsets_to_transaction, theirs, metadata, seconds)
-        self._bounded(doing, send, member.group)
+        self._bounded(doing, seconds, send, member.group)
 
     def commit(self, seconds: float) -> None:
         try:
-            self._bounded(
-                "committing a transaction", partial(self._inner.commit_transaction, seconds)
-            )
+            call = partial(self._inner.commit_transaction, seconds)
+            self._bounded("committing a transaction", seconds, call)
         except Fenced:
             raise
         except StreamEmError as error:
             raise OutcomeUnknown(f"{error}; a restart finds out whether it happened") from error
 
     def abort(self, seconds: float) -> None:
-        self._bounded("aborting a transaction", partial(self._inner.abort_transaction, seconds))
+        call = partial(self._inner.abort_transaction, seconds)
+        self._bounded("aborting a transaction", seconds, call)
         self._serve(0.0)
         self._failure = None
 
@@ -232,9 +235,14 @@ class LibrdkafkaProducer(Producer):
             inquirer.close()
         return self._unjoined[group]
 
-    def _bounded(self, doing: str, call: Callable[[], object], name: str = "") -> None:
+    def _bounded(
+        self, doing: str, seconds: float, call: Callable[[], object], name: str = ""
+    ) -> None:
+        """Its own timeouts are not always kept: a broker that hangs holds it up for a minute."""
         try:
-            call()
+            within(seconds + GRACE_SECONDS, call)
+        except TimeoutError as error:
+            raise SinkFailed(f"Kafka did not finish {doing}: {error}") from error
         except FAULTS as error:
             self._serve(0.0)
             raise self._translated(_fault(error), doing, name) from error
@@ -245,8 +253,9 @@ class LibrdkafkaProducer(Producer):
         if self._failure is not None:
             return self._failure
         name = name or self._writing.transactional_id or ""
-        failure = translated(error, self._settings, doing, name, SinkFailed)
-        return SinkFailed(str(failure)) if isinstance(failure, Unreachable) else failure
+        if error.code() in SILENCES:
+            return SinkFailed(f"Kafka did not finish {doing}: {error.str()}")
+        return translated(error, self._settings, doing, name, SinkFailed)
 
     def _refused(self, error: KafkaError | None, message: Message) -> None:
         if error is None or self._closed:

@@ -169,7 +169,16 @@ def _unsettled(answer: Any) -> KafkaError | None:
 def _committed(found: Any) -> Committed | None:
     if found is None or found.offset < 0:
         return None
-    return Committed(found.offset, (found.metadata or "").rstrip("\0"))
+    return Committed(found.offset, _metadata(found))
+
+
+def _metadata(found: Any) -> str:
+    """Up to the NUL; where none was written, librdkafka may read on into foreign memory."""
+    try:
+        metadata = found.metadata or ""
+    except UnicodeDecodeError as error:
+        metadata = error.object.decode("utf-8", "replace")
+    return str(metadata).partition("\0")[0]
 
 
 def _topic_id(uuid: Any) -> str:

@@ -11,7 +11,7 @@ GRANTS: Mapping[str, str] = {
     "topic": "DESCRIBE, and READ or WRITE,",
     "group": "READ",
     "transactional id": "WRITE",
-    "cluster": "IDEMPOTENT_WRITE",
+    "cluster": "WRITE to the topic, or IDEMPOTENT_WRITE",
 }
 
 

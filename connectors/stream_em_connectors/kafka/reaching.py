@@ -9,14 +9,15 @@ from stream_em_connectors.kafka.client import ClientSettings
 from stream_em_connectors.kafka.security import Security, secured
 
 PORT = 9092  # where none is named
+TRIED = 3  # servers at most
 PATIENCE = 2.0  # seconds for one server to accept a connection
 
 
 def unreachable(settings: ClientSettings, doing: str, detail: str = "") -> Unreachable:
-    """The error to raise: every server is tried once more, to say what is wrong with it."""
+    """The error to raise: servers are tried once more, to say what is wrong with them."""
     found = "; ".join(
         f"{server.strip()} {_condition(server.strip(), secured(settings.security))}"
-        for server in settings.bootstrap_servers.split(",")
+        for server in settings.bootstrap_servers.split(",")[:TRIED]
     )
     said = f" ({detail})" if detail else ""
     return Unreachable(

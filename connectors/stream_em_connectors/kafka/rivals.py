@@ -1,6 +1,7 @@
-"""What transactions fail of, in the same words for every client."""
+"""What rivals do to transactions and groups, in the same words for every client."""
 
-from stream_em.errors import Fenced, SettingsError
+from stream_em.errors import Fenced, SettingsError, SourceFailed
+from stream_em_connectors.kafka.client import ConsumerSettings
 
 
 def fenced(transactional_id: str | None, doing: str) -> Fenced:
@@ -18,4 +19,12 @@ def too_long(seconds: float) -> SettingsError:
         f"the broker refuses transactions that may stay open for {seconds:g} s; choose a shorter "
         "transaction timeout or checkpoint interval, or raise transaction.max.timeout.ms of the "
         "brokers"
+    )
+
+
+def fenced_out(reading: ConsumerSettings) -> SourceFailed:
+    """A consumer of the same instance has taken this one's place in the group."""
+    return SourceFailed(
+        f"another consumer joined group {reading.group_id} as instance {reading.instance_id!r}; "
+        "give every engine an instance_id of its own"
     )

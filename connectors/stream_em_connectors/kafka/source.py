@@ -16,7 +16,7 @@ from stream_em_connectors.kafka.codecs import Codec, codec_of
 from stream_em_connectors.kafka.intake import Intake
 from stream_em_connectors.kafka.opening import Reading, opened
 from stream_em_connectors.kafka.probing import probes
-from stream_em_connectors.kafka.settings import client_of, client_settings, topic
+from stream_em_connectors.kafka.settings import client_of, client_settings, seconds, topic
 from stream_em_connectors.kafka.starts import AtCommitted, start_of
 from stream_em_connectors.kafka.stream import Cutting
 
@@ -56,6 +56,7 @@ class KafkaSource(Source):
     max_wait_ms: int = 100  # a smaller batch is handed out after this
     client: str = "kafka-python"  # or librdkafka, an extra, which is faster
     sharing: str = "none"  # or "group"
+    session_timeout_seconds: float = 45.0  # a member silent for longer loses its partitions
     on_gap: str = "error"  # or "skip": go on where records were deleted before they were read
     on_recreated: str = "error"  # or "beginning": read a topic that was made again anew
     until_end: bool = False  # stop at the ends as they are at the start
@@ -77,6 +78,7 @@ class KafkaSource(Source):
         one_of("sharing", self.sharing, ("none", "group"))
         one_of("on_gap", self.on_gap, ("error", "skip"))
         one_of("on_recreated", self.on_recreated, ("error", "beginning"))
+        seconds("session_timeout_seconds", self.session_timeout_seconds)
         self._check_fields()
         self._check_group()
         client_of(self.client)
@@ -152,7 +154,8 @@ class KafkaSource(Source):
 
     def _consumer(self, group: str, instance: str | None) -> Consumer:
         settings = client_settings(self.bootstrap_servers, self.security, self._name)
-        return client_of(self.client).consumer(settings, ConsumerSettings(group, instance))
+        reading = ConsumerSettings(group, instance, session_seconds=self.session_timeout_seconds)
+        return client_of(self.client).consumer(settings, reading)
 
     def _intake(self) -> Intake:
         stamped, codec = self.time == TIMESTAMP, codec_of(self.codec)

@@ -62,7 +62,6 @@ class KafkaStream(Stream):
         self._pending, self._intake = parts.pending, parts.intake
         self._size, self._patience = cutting
         self._cluster = cluster  # None: there is no group to commit to
-        self._group: object | None = None  # as of the last poll
         self._unfinished = set(parts.ledger.stops or ())
         self._since = 0.0  # when the first pending record came
         self._newest: dict[Partition, float] = {}
@@ -103,8 +102,6 @@ class KafkaStream(Stream):
         holding.check()
         for chunk in chunks:
             self._take(chunk)
-        if self._cluster is not None:
-            self._group = holding.group()
         self._finish()
 
     def _take(self, chunk: Chunk) -> None:
@@ -215,12 +212,19 @@ class KafkaStream(Stream):
         self._ledger.committed.update(offsets)
 
     def courtesy(self, positions: Positions) -> Courtesy | None:
-        """The same for a transaction, with the group's generation as of the last poll."""
-        group = self._group
-        if self._cluster is None or group is None:
-            return None
+        """The same for a transaction, with the group's generation.
+
+        Partitions that go are settled before they do.
+        """
         offsets = {place: Committed(at, "") for place, at in self._mine(positions).items()}
-        return Courtesy(self._cluster, group, offsets)
+        if self._cluster is None or not offsets:
+            return None
+        return Courtesy(self._cluster, self._parts.holding.group(), offsets)
+
+    def committed(self, positions: Positions) -> None:
+        """A transaction committed them to the group."""
+        self._commits = self._commits._replace(done=self._commits.done + 1)
+        self._ledger.committed.update(self._mine(positions))
 
     def _mine(self, positions: Positions) -> dict[TopicPartition, int]:
         return offsets_in(positions, self._ledger.owned, self._ledger.ids)

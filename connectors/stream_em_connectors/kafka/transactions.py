@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import final
 
-from stream_em.errors import OutputChanged, SettingsError, SinkFailed, StreamEmError, Undecided
+from stream_em.errors import (
+    OutputChanged,
+    PartitionsLost,
+    RunFailed,
+    SettingsError,
+    SinkFailed,
+    StreamEmError,
+    Undecided,
+)
 from stream_em.streams import Marker, Transactions
 from stream_em_connectors.kafka.client import (
     Committed,
@@ -166,7 +174,15 @@ class KafkaTransactions(Transactions):
         """Add the input's positions, if its group lives in this cluster."""
         if not isinstance(courtesy, Courtesy) or courtesy.cluster != self._cluster:
             return False
-        producer.send_offsets(courtesy.group, courtesy.offsets, self._seconds)
+        try:
+            producer.send_offsets(courtesy.group, courtesy.offsets, self._seconds)
+        except Undecided:
+            raise
+        except RunFailed as error:
+            raise PartitionsLost(
+                f"the input's positions could not be committed along with the outputs ({error}); "
+                "has the group divided its partitions anew?"
+            ) from error
         return True
 
     def _read(self) -> Marker | None:

@@ -1,7 +1,7 @@
 """Avro messages: plain binary datums of one schema, or with the wire header of a registry."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from itertools import chain
 from operator import itemgetter
@@ -28,7 +28,7 @@ HEADER = 5  # bytes: a zero, and the schema's id in the registry, big-endian
 PLAIN = (str, int, float, bool, type(None))
 
 
-def parsed_schema(schema: Json) -> Mapping[str, Any]:
+def parsed_schema(schema: Json) -> dict[str, Any]:
     """An Avro schema, parsed. Raises `SettingsError` for what is none, or none of a record."""
     try:
         import fastavro
@@ -43,7 +43,7 @@ def parsed_schema(schema: Json) -> Mapping[str, Any]:
         raise SettingsError(f"the schema is no Avro schema ({error}); correct the file") from error
     if not isinstance(parsed, dict) or parsed.get("type") != "record":
         raise SettingsError("the schema is not that of a record, expected one with named fields")
-    found: Mapping[str, Any] = parsed
+    found: dict[str, Any] = parsed
     return found
 
 
