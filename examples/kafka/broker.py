@@ -184,6 +184,7 @@ class Broker:
         """It keeps its connections and answers nothing, until `thaw`."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """Go on after `freeze`."""

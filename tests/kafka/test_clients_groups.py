@@ -68,7 +68,8 @@ def four(topic, produce):
 def member(reader, four):
     def joined(group: str, instance_id: str | None = None, **more) -> Member:
         start = more.pop("start", 0)
-        return Member(reader(group, instance_id, session_seconds=3.0, **more), [four], start)
+        session = {"session_seconds": 10.0, **more}
+        return Member(reader(group, instance_id, **session), [four], start)
 
     return joined
 
@@ -156,6 +157,7 @@ def test_a_stale_membership_is_fenced_out_of_transactions(member, four, writer) 
     with pytest.raises((SinkFailed, Fenced, OutcomeUnknown)):
         send(stale)
     producer.abort(SECONDS)
+    poll_until(lambda: one.consumer.steady, one, two)
     send(one.consumer.membership())
 
 
@@ -199,7 +201,7 @@ def test_two_of_one_instance(member, four) -> None:
 
 def test_a_member_that_stays_holds_its_partitions_until_its_session_ends(member, four) -> None:
     group = f"g-{four}"
-    one = member(group)
+    one = member(group, session_seconds=3.0)
     poll_until(lambda: len(one.owned) == 4, one)
     one.consumer.close(leave=False)
     began = time.monotonic()

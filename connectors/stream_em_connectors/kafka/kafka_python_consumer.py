@@ -130,8 +130,11 @@ class KafkaPythonConsumer(Consumer):
         start = time.monotonic()
         try:
             found = poll(timeout_ms=seconds * 1000, max_records=max_records)
+        except wrong.OffsetOutOfRangeError as error:
+            place, offset = next(iter(error.args[0].items()))
+            raise OutOfRange(TopicPartition(*place), offset) from error
         except wrong.LogTruncationError as error:
-            place = TopicPartition(*next(iter(error.divergent_offsets)))
+            (place, *_) = (TopicPartition(*one) for one in error.divergent_offsets)
             raise OutOfRange(place, self.position(place)) from error
         except (*TRANSIENT, *REFUSALS) as error:
             kind = "auth" if isinstance(error, REFUSALS) else "transport"

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any, final
 
@@ -15,7 +14,6 @@ from kafka.structs import TopicPartition as Place
 from stream_em.errors import (
     Fenced,
     OutcomeUnknown,
-    RunFailed,
     SettingsError,
     SinkFailed,
     StreamEmError,
@@ -24,14 +22,13 @@ from stream_em_connectors.kafka.client import (
     ClientSettings,
     Committed,
     Headers,
-    OutOfRange,
     Producer,
     ProducerSettings,
     TopicPartition,
 )
 from stream_em_connectors.kafka.complaints import Complaints
 from stream_em_connectors.kafka.deliveries import Deliveries
-from stream_em_connectors.kafka.kafka_python_wire import ask, options, translated
+from stream_em_connectors.kafka.kafka_python_wire import ask, options, translated, unwrapped
 from stream_em_connectors.kafka.memberships import Membership
 from stream_em_connectors.kafka.reaching import unreachable
 from stream_em_connectors.kafka.rivals import fenced, too_long
@@ -107,9 +104,7 @@ class KafkaPythonProducer(Producer):
         except (wrong.KafkaTimeoutError, TimeoutError) as error:
             raise unreachable(self._settings, doing) from error
         except wrong.KafkaError as error:
-            if "InvalidTransactionTimeout" in repr(error) or "InvalidTransactionTimeout" in str(
-                error
-            ):
+            if isinstance(unwrapped(error), wrong.InvalidTransactionTimeoutError):
                 raise too_long(self._writing.transaction_seconds) from error
             raise self._failure(error, doing) from error
 
@@ -200,13 +195,13 @@ class KafkaPythonProducer(Producer):
         except (wrong.KafkaError, TimeoutError) as error:
             raise self._failure(error, doing) from error
 
-    def _failure(self, error: BaseException, doing: str) -> StreamEmError | OutOfRange:
+    def _failure(self, error: BaseException, doing: str) -> StreamEmError:
         """What a call that failed means; the manager of transactions remembers the cause."""
         if self._deliveries.failure is not None:
             return self._deliveries.failure
         manager = self._made._transaction_manager if self._made is not None else None
         cause = manager.last_error if manager is not None else None
-        causes = (error, *error.args, cause)
+        causes = (unwrapped(error), *error.args, cause)
         if any(isinstance(one, RIVALS) for one in causes):
             return fenced(self._writing.transactional_id, doing)
         named = next((one for one in causes if isinstance(one, wrong.AuthorizationError)), error)
@@ -231,11 +226,11 @@ def _ended(metadata: str) -> str:
 
 def _delivery_failure(
     error: BaseException, topic: str, writing: ProducerSettings, settings: ClientSettings
-) -> RunFailed | SettingsError:
+) -> StreamEmError:
     doing = f"writing to topic {topic}"
-    if isinstance(error, RIVALS):
+    known = unwrapped(error)
+    if isinstance(known, RIVALS):
         return fenced(writing.transactional_id, doing)
-    if isinstance(error, wrong.AuthorizationError):
-        with suppress(AttributeError):
-            return SettingsError(str(translated(error, settings, doing)))
+    if isinstance(known, wrong.AuthorizationError):
+        return translated(known, settings, doing, SinkFailed, topic)
     return SinkFailed(f"Kafka did not take a record when {doing}: {type(error).__name__}: {error}")

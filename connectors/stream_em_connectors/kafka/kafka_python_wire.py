@@ -1,6 +1,7 @@
 """kafka-python: connecting, asking the cluster, and its errors in our words."""
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import kafka.errors as wrong
 from kafka.net.compat import KafkaNetClient
 
 from stream_em.errors import RunFailed, SettingsError, SourceFailed, StreamEmError
-from stream_em_connectors.kafka.client import ClientSettings, OutOfRange, TopicPartition
+from stream_em_connectors.kafka.client import ClientSettings
 from stream_em_connectors.kafka.complaints import Complaints
 from stream_em_connectors.kafka.packages import codec_advice
 from stream_em_connectors.kafka.permissions import not_permitted
@@ -153,16 +154,14 @@ def translated(
     doing: str,
     otherwise: type[RunFailed] = SourceFailed,
     name: str = "",
-) -> StreamEmError | OutOfRange:
+) -> StreamEmError:
     """An error of kafka-python as one of ours; `otherwise` is for what nothing else fits.
 
     `name` is of the thing in question, for errors that do not tell.
     """
     if isinstance(error, StreamEmError):
         return error
-    if isinstance(error, wrong.OffsetOutOfRangeError) and error.args:
-        place, offset = next(iter(error.args[0].items()))
-        return OutOfRange(TopicPartition(*place), offset)
+    error = unwrapped(error)
     for kind, what in FORBIDDEN:
         if isinstance(error, kind):
             return not_permitted(what, _names(error) or name, doing, settings)
@@ -175,6 +174,16 @@ def translated(
     if isinstance(error, (*TRANSIENT, TimeoutError)):
         return unreachable(settings, doing, _text(error))
     return otherwise(f"Kafka failed when {doing}: {_text(error)}")
+
+
+def unwrapped(error: BaseException) -> BaseException:
+    """What a broker answered, where the client tells it only in words.
+
+    >>> unwrapped(wrong.KafkaError("Unexpected error: [Error 50] InvalidTransactionTimeout"))
+    InvalidTransactionTimeoutError()
+    """
+    code = re.search(r"\[Error (\d+)\]", str(error)) if type(error) is wrong.KafkaError else None
+    return wrong.for_code(int(code[1]))() if code else error
 
 
 def _names(error: BaseException) -> str:

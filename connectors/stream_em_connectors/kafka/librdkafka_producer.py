@@ -102,7 +102,7 @@ class LibrdkafkaProducer(Producer):
         try:
             left = self._inner.flush(seconds)
         except FAULTS as error:
-            raise self._translated(_fault(error), "writing") from error
+            raise self._translated(self._fault(error), "writing") from error
         if self._failure is not None:
             raise self._failure
         if left:
@@ -119,7 +119,7 @@ class LibrdkafkaProducer(Producer):
                 self._inner.init_transactions(step)
                 return
             except FAULTS as error:
-                fault = _fault(error)
+                fault = self._fault(error)
             self._serve(0.0)
             if self._complaints.refusal:
                 raise refused(self._settings, self._complaints.refusal)
@@ -223,7 +223,7 @@ class LibrdkafkaProducer(Producer):
         try:
             self._inner.poll(seconds)
         except FAULTS as error:
-            self._failure = self._translated(_fault(error), "writing")
+            self._failure = self._translated(self._fault(error), "writing")
 
     def _metadata(self, group: str) -> object:
         """Those of a consumer that is never assigned anything; it connects nowhere."""
@@ -245,7 +245,20 @@ class LibrdkafkaProducer(Producer):
             raise SinkFailed(f"Kafka did not finish {doing}: {error}") from error
         except FAULTS as error:
             self._serve(0.0)
-            raise self._translated(_fault(error), doing, name) from error
+            raise self._translated(self._fault(error), doing, name) from error
+
+    def _fault(self, error: KafkaException | SystemError) -> KafkaError:
+        """The client's own error, asked for again where it got lost."""
+        raised = error if isinstance(error, KafkaException) else error.__cause__
+        if isinstance(raised, KafkaException):
+            return raised.args[0]
+        with suppress(SystemError):
+            try:
+                self._inner.poll(0)
+                self._inner.begin_transaction()
+            except KafkaException as told:
+                return told.args[0]
+        raise SinkFailed(f"librdkafka failed and does not tell of what: {error}") from error
 
     def _translated(self, error: KafkaError, doing: str, name: str = "") -> StreamEmError:
         if error.code() in RIVALS:
@@ -262,14 +275,6 @@ class LibrdkafkaProducer(Producer):
             return
         doing = f"writing to topic {message.topic()}"
         self._failure = self._failure or self._translated(error, doing, message.topic() or "")
-
-
-def _fault(error: KafkaException | SystemError) -> KafkaError:
-    """The client's own error; anything else is raised again."""
-    raised = error if isinstance(error, KafkaException) else error.__cause__
-    if not isinstance(raised, KafkaException):
-        raise error
-    return raised.args[0]
 
 
 def _release(holder: list[Any]) -> None:

@@ -19,7 +19,7 @@ def not_permitted(what: str, name: str, doing: str, settings: ClientSettings) ->
     """The error for a permission that is missing: `what` is a key of `GRANTS`."""
     user = secured(settings.security).username
     who = f"the user {user!r}" if user else "this client"
-    on = f"the {what} {name!r}" if name else f"the {what}"
+    on = f"the {what} {name!r}" if name and what != "cluster" else f"the {what}"
     return SettingsError(
         f"{who} is not permitted to use {on} (met when {doing}); grant it {GRANTS[what]} there"
     )
