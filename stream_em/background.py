@@ -1,15 +1,16 @@
 """The background: a uniform component over the range of the rows, for what no cluster explains."""
 
+import math
+
 import numpy as np
 
 from stream_em.arrays import Array
+from stream_em.kernels import kernels_in_use
+from stream_em.kernels.plain import MOST_SHARE, STILL
 from stream_em.models.protocol import Expectation
 from stream_em.models.settings import Background
 from stream_em.moments import Retentions
 from stream_em.state import Uniform
-
-STILL = 1e-6  # a range below this share of the widest deviation is that of a constant
-MOST_SHARE = 1 - 1e-9  # so that no component is ever impossible
 
 
 def background_share(settings: Background, uniform: Uniform, others: float) -> float:
@@ -39,7 +40,7 @@ def log_ranges(background: Uniform, spread: Array) -> Array:
     widest = float(np.sqrt(spread.max(initial=0.0)))
     still = widths <= STILL * widest
     widths = np.where(still, widest if widest > 0 else 1.0, widths)
-    return np.log(np.maximum(widths, 1e-3 * np.sqrt(spread)))
+    return kernels_in_use().logarithms(np.maximum(widths, 1e-3 * np.sqrt(spread)))
 
 
 def log_volumes(background: Uniform, spread: Array, Z: Array) -> Array:
@@ -57,14 +58,13 @@ def mixed(expectation: Expectation, share: float, volumes: Array) -> Expectation
     Responsibilities stay given not background.
     """
     assert expectation.log_joint is not None
-    inside = expectation.log_likelihood + np.log1p(-share)
-    beyond = np.log(share) - volumes
-    log_likelihood = np.logaddexp(inside, beyond)
-    r0 = np.exp(beyond - log_likelihood)
+    inside = expectation.log_likelihood + math.log1p(-share)
+    beyond = math.log(share) - volumes
+    log_likelihood, r0 = kernels_in_use().claimed(inside, beyond)
     rest = np.exp(inside - log_likelihood)
     mixing = -r0 * (beyond - log_likelihood) - rest * (inside - log_likelihood)
     return expectation._replace(
-        log_joint=expectation.log_joint + np.log1p(-share),
+        log_joint=expectation.log_joint + math.log1p(-share),
         log_likelihood=log_likelihood,
         entropy=rest * expectation.entropy + mixing,
         background=r0,

@@ -18,7 +18,7 @@ import numpy as np
 from stream_em import moments
 from stream_em.arrays import Array, altered
 from stream_em.kernels import kernels_in_use
-from stream_em.models.density import FLOOR
+from stream_em.kernels.plain import FLOOR
 from stream_em.models.protocol import Clusters, Expectation, Model
 from stream_em.moments import DiagonalScatter, Moments
 

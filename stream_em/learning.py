@@ -207,7 +207,7 @@ def learn(model: Model, state: State, part: Tally) -> tuple[State, Info]:
     state = altered(state, averaged=averaged(state, part.weight))
     if before == 0:
         state = opened(model, state, state.typical)
-    state, moved = _restructured(model, state, before)
+    state, moved = restructured(model, state, before)
     step_size = float(part.spread.step[0]) / window.weight
     return _reported(state, part, kept.step, step_size, repairs + moved)
 
@@ -254,7 +254,7 @@ def _merged(
     return state, repairs
 
 
-def _restructured(model: Model, state: State, learned_before: int) -> tuple[State, tuple[str, ...]]:
+def restructured(model: Model, state: State, learned_before: int) -> tuple[State, tuple[str, ...]]:
     """The state after its ticks, its clusters read off anew where anything moved."""
     frame = state.frame
     assert frame is not None and state.spread is not None

@@ -136,7 +136,7 @@ def fade(a: Moments, retention: Retentions) -> Moments:
     return Moments(
         a.step * retention.step,
         a.objective * retention.objective,
-        a.squares * retention.step**2,
+        a.squares * (retention.step * retention.step),
         a.mean,
         a.scatter.faded(retention.step),
         None if a.relevance is None else a.relevance * retention.step,

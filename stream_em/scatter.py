@@ -168,8 +168,8 @@ class PooledScatter(Scatter):
         return N, squares, mean, PooledScatter(scatter)
 
     def plus(self, other: Scatter, between: Array, delta: Array) -> "PooledScatter":
-        outer = (between[:, None] * delta).T @ delta
-        return PooledScatter(self.values + other.values + outer)
+        outer = (between[:, None] * delta)[:, :, None] * delta[:, None, :]
+        return PooledScatter(self.values + other.values + outer.sum(axis=0))
 
     def faded(self, retention: float) -> "PooledScatter":
         return PooledScatter(self.values * retention)

@@ -8,7 +8,7 @@ Any array is taken, read-only or not; shapes are trusted, they were checked at t
 import numpy as np
 
 from stream_em.arrays import Array
-from stream_em.kernels import expectations, plain, tallies
+from stream_em.kernels import expectations, factors, plain, tallies
 from stream_em.kernels.machine import ready
 
 WIDE = 256  # features; above, the dense products of BLAS are quicker than half of them in loops
@@ -35,6 +35,21 @@ def log_density_diagonal(Z: Array, means: Array, precisions: Array, log_dets: Ar
     return expectations.log_density_diagonal(
         ready(Z), ready(means), ready(precisions), ready(log_dets)
     )
+
+
+def log_joint(density: Array, weights: Array) -> Array:
+    """log p(z, k) (n, K) in nats, never below a floor, of log densities and weights (K,)."""
+    return expectations.log_joint(ready(density), ready(weights))
+
+
+def claimed(inside: Array, beyond: Array) -> tuple[Array, Array]:
+    """log(exp(inside) + exp(beyond)) and the share of `beyond` in it, both (n,)."""
+    return expectations.claimed(ready(inside), ready(beyond))
+
+
+def logarithms(values: Array) -> Array:
+    """Natural logarithms of a vector (n,)."""
+    return expectations.logarithms(ready(values))
 
 
 def posterior(log_joint: Array) -> tuple[Array, Array, Array]:
@@ -73,6 +88,20 @@ def soft_tally_pooled(
     return N, squares, means, scatter.sum(axis=0)
 
 
+def matrix_factors(covariances: Array) -> tuple[Array, Array, Array]:
+    """Upper triangular P (K, D, D) with inv(cov_k) = P_k P_kᵀ, log det P (K,), tries (K,) int64."""
+    K, D = covariances.shape[:2]
+    if D > WIDE:
+        return plain.matrix_factors(covariances)
+    out, log_dets, tries = factors.matrix_factors(ready(covariances).reshape(K, D * D), D)
+    return out.reshape(K, D, D), log_dets, tries
+
+
+def variance_factors(variances: Array) -> tuple[Array, Array, Array]:
+    """1/√variance (K, D), its log determinants (K,), and which rows were floored, (K,) int64."""
+    return factors.variance_factors(ready(variances))
+
+
 def ward(weights: Array, means: Array) -> Array:
     """Ward's cost of all pairs (K, K), +inf on and below the diagonal."""
     return tallies.ward(ready(weights), ready(means))
@@ -88,3 +117,8 @@ def warm_up() -> None:
     soft_tally_diagonal(Z, weights, R, Z)
     soft_tally_full(Z, weights, R, Z)
     ward(weights, Z)
+    log_joint(Z, weights)
+    claimed(weights, weights)
+    logarithms(weights)
+    matrix_factors(precisions)
+    variance_factors(Z)

@@ -9,8 +9,10 @@ import math
 import numpy as np
 
 from stream_em.arrays import Array
-from stream_em.kernels.machine import LANES, TILE, load, machine_code
-from stream_em.kernels.plain import LOG_2PI
+from stream_em.kernels.machine import LANES, TILE, kept_whole, load, machine_code
+from stream_em.kernels.plain import FLOOR, LOG_2PI
+
+LN_2 = math.log(2.0)
 
 
 @machine_code()
@@ -76,10 +78,11 @@ def _padded(factors: Array, size: int) -> Array:
 
 
 @machine_code("contract")
-def _add_squares(
+def add_squares(
     moved: Array, factors: Array, k: int, j: int, pair: Array, total: Array, width: int
 ) -> None:
     """Add the squares of columns j and j + 1 of movedᵀ @ factors[k] to total (LANES,)."""
+    kept_whole()
     for row in range(width):
         pair[0, row] = pair[1, row] = 0.0
     for i in range(0, j + 2, TILE):  # below the diagonal the factor is zero
@@ -114,10 +117,51 @@ def log_density_full(Z: Array, means: Array, precisions: Array, log_dets: Array)
                 for b in range(width):
                     moved[d, b] = panel[d, b] - centre
             for j in range(0, D, 2):
-                _add_squares(moved, factors, k, j, pair, total, width)
+                add_squares(moved, factors, k, j, pair, total, width)
             for b in range(width):
                 out[start + b, k] = log_dets[k] - 0.5 * (D * LOG_2PI + total[b])
     return out
+
+
+@machine_code()
+def log_joint(density: Array, weights: Array) -> Array:
+    """log p(z, k) (n, K), never below the floor, which also stands for NaN."""
+    out, logs = np.empty(density.shape), logarithms(weights)
+    for i in range(len(density)):
+        for k in range(len(weights)):
+            value = density[i, k] + logs[k]
+            out[i, k] = value if value > FLOOR else FLOOR
+    return out
+
+
+@machine_code()
+def logarithms(values: Array) -> Array:
+    """Natural logarithms (n,), each by the function that single rows call."""
+    out = np.empty(len(values))
+    for i in range(len(values)):
+        out[i] = math.log(values[i])
+    return out
+
+
+@machine_code()
+def log_add(a: float, b: float) -> float:
+    """log(exp(a) + exp(b))."""
+    if a == b:
+        return a + LN_2
+    apart = a - b
+    if apart > 0.0:
+        return a + math.log1p(math.exp(-apart))
+    return b + math.log1p(math.exp(apart))
+
+
+@machine_code()
+def claimed(inside: Array, beyond: Array) -> tuple[Array, Array]:
+    """log(exp(inside) + exp(beyond)) and the share of `beyond` in it, both (n,)."""
+    whole, share = np.empty(len(inside)), np.empty(len(inside))
+    for i in range(len(inside)):
+        whole[i] = log_add(inside[i], beyond[i])
+        share[i] = math.exp(beyond[i] - whole[i])
+    return whole, share
 
 
 @machine_code()

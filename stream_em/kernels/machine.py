@@ -5,10 +5,12 @@ one feature of several rows.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from numba.core import types
+from numba.extending import intrinsic
 
 from stream_em.arrays import Array
 
@@ -49,6 +51,23 @@ def ready(values: Array, dtype: type = np.float64) -> Array:
         view = view.copy()
     view.flags.writeable = False
     return view
+
+
+def _kept_whole(typing: Any) -> Any:
+    """Keep the function that calls this out of its callers, wherever it is called from.
+
+    A compiler that may fuse multiplications with additions chooses where by what stands
+    around them. Kept whole, a loop gives all its callers the same bits.
+    """
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.none(), build
+
+
+kept_whole: Callable[[], None] = cast(Any, intrinsic(_kept_whole))
 
 
 @machine_code()

@@ -13,6 +13,11 @@ import numpy as np
 from stream_em.arrays import Array
 
 LOG_2PI = math.log(2.0 * math.pi)
+FLOOR = -1e300  # nats; keeps a row that is infinitely far from everything from becoming NaN
+STILL = 1e-6  # a range below this share of the widest deviation is that of a constant
+MOST_SHARE = 1 - 1e-9  # of a background, so that no component is ever impossible
+JITTER, JITTER_TRIES = 1e-10, 6  # added to a matrix that has no factor, relative to its trace
+LEAST_VARIANCE = 1e-10  # the floor where even the largest variance of a cluster is not positive
 RECENTRE = 1e3  # recompute a scatter whose centring would cancel more than three digits
 
 
@@ -53,6 +58,23 @@ def log_density_diagonal(Z: Array, means: Array, precisions: Array, log_dets: Ar
         whitened = (Z - mean) * precisions[k]
         out[:, k] = log_dets[k] - 0.5 * (D * LOG_2PI + np.square(whitened).sum(axis=1))
     return out
+
+
+def log_joint(density: Array, weights: Array) -> Array:
+    """log p(z, k) (n, K) in nats, never below a floor, of log densities and weights (K,)."""
+    with np.errstate(divide="ignore"):
+        return np.fmax(density + np.log(weights), FLOOR)
+
+
+def claimed(inside: Array, beyond: Array) -> tuple[Array, Array]:
+    """log(exp(inside) + exp(beyond)) and the share of `beyond` in it, both (n,)."""
+    whole = np.logaddexp(inside, beyond)
+    return whole, np.exp(beyond - whole)
+
+
+def logarithms(values: Array) -> Array:
+    """Natural logarithms of a vector (n,)."""
+    return np.log(values)
 
 
 def posterior(log_joint: Array) -> tuple[Array, Array, Array]:
@@ -145,3 +167,47 @@ def ward(weights: Array, means: Array) -> Array:
     shared = weights[:, None] * weights / np.where(total > 0, total, 1.0)
     between = np.square(means[:, None, :] - means).sum(axis=2)
     return np.where(np.triu(np.ones(total.shape, dtype=bool), 1), shared * between, np.inf)
+
+
+def matrix_factors(covariances: Array) -> tuple[Array, Array, Array]:
+    """Upper triangular P (K, D, D) with inv(cov_k) = P_k P_kᵀ, log det P (K,), tries (K,) int64.
+
+    A matrix that has no Cholesky factor gets a growing jitter, at most so many times.
+    """
+    lower, tries = np.empty(covariances.shape), np.zeros(len(covariances), dtype=np.int64)
+    try:
+        lower = np.linalg.cholesky(covariances)
+    except np.linalg.LinAlgError:
+        for k, matrix in enumerate(covariances):
+            lower[k], tries[k] = _jittered_cholesky(matrix)
+    diagonal = np.diagonal(lower, axis1=-2, axis2=-1)
+    identity = np.eye(covariances.shape[-1])
+    inverse = np.tril(np.linalg.solve(lower, np.broadcast_to(identity, lower.shape)))
+    precisions = np.ascontiguousarray(inverse.swapaxes(-1, -2))
+    return precisions, -np.log(diagonal).sum(axis=-1), tries
+
+
+def _jittered_cholesky(matrix: Array) -> tuple[Array, int]:
+    size = np.trace(matrix) / len(matrix)
+    jitter = JITTER * (size if size > 0 else 1.0)
+    for tries in range(JITTER_TRIES + 1):
+        try:
+            added = 0.0 if tries == 0 else jitter * 10.0 ** (tries - 1)
+            return np.linalg.cholesky(matrix + added * np.eye(len(matrix))), tries
+        except np.linalg.LinAlgError:
+            continue
+    deviations = np.sqrt(np.maximum(np.diag(matrix), jitter))
+    return np.diag(deviations), JITTER_TRIES + 1
+
+
+def variance_factors(variances: Array) -> tuple[Array, Array, Array]:
+    """1/√variance (K, D), its log determinants (K,), and which rows were floored, (K,) int64.
+
+    A variance that is not positive, beside the largest of its cluster, is raised to a floor.
+    """
+    floor = 1e-12 * variances.max(axis=1, keepdims=True)
+    floor = np.where(floor > 0, floor, LEAST_VARIANCE)
+    low = variances < floor
+    deviations = np.sqrt(np.where(low, floor, variances))
+    floored: Array = np.asarray(low.any(axis=1), dtype=np.int64)
+    return 1.0 / deviations, -np.log(deviations).sum(axis=1), floored

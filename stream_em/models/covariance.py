@@ -14,11 +14,10 @@ import numpy as np
 
 from stream_em.arrays import Array
 from stream_em.errors import SettingsError
+from stream_em.kernels import kernels_in_use
 from stream_em.models import merging
 from stream_em.models.settings import at_least
 from stream_em.moments import DiagonalScatter, FullScatter, Moments, PooledScatter, Scatter
-
-JITTER, JITTER_TRIES = 1e-10, 6
 
 
 class Factors(NamedTuple):
@@ -96,41 +95,14 @@ def _positive(values: Array) -> Array:
 
 def _factors_of_matrices(covariances: Array) -> Factors:
     """Factors of (K, D, D) matrices; a failing one gets a growing, counted jitter."""
-    lower, repairs = np.empty(covariances.shape), []
-    try:
-        lower = np.linalg.cholesky(covariances)
-    except np.linalg.LinAlgError:
-        for k, matrix in enumerate(covariances):
-            lower[k], tries = _jittered_cholesky(matrix)
-            repairs += ["cholesky_retry"] * tries
-    diagonal = np.diagonal(lower, axis1=-2, axis2=-1)
-    identity = np.eye(covariances.shape[-1])
-    inverse = np.tril(np.linalg.solve(lower, np.broadcast_to(identity, lower.shape)))
-    precisions = np.ascontiguousarray(inverse.swapaxes(-1, -2))
-    return Factors(precisions, -np.log(diagonal).sum(axis=-1), tuple(repairs))
-
-
-def _jittered_cholesky(matrix: Array) -> tuple[Array, int]:
-    size = np.trace(matrix) / len(matrix)
-    jitter = JITTER * (size if size > 0 else 1.0)
-    for tries in range(JITTER_TRIES + 1):
-        try:
-            added = 0.0 if tries == 0 else jitter * 10.0 ** (tries - 1)
-            return np.linalg.cholesky(matrix + added * np.eye(len(matrix))), tries
-        except np.linalg.LinAlgError:
-            continue
-    deviations = np.sqrt(np.maximum(np.diag(matrix), jitter))
-    return np.diag(deviations), JITTER_TRIES + 1
+    precisions, log_dets, tries = kernels_in_use().matrix_factors(covariances)
+    return Factors(precisions, log_dets, ("cholesky_retry",) * int(tries.sum()))
 
 
 def _factors_of_variances(variances: Array) -> Factors:
     """Factors of (K, D) variances; one that is not positive is floored, and counted."""
-    floor = 1e-12 * variances.max(axis=1, keepdims=True)
-    floor = np.where(floor > 0, floor, JITTER)
-    low = variances < floor
-    deviations = np.sqrt(np.where(low, floor, variances))
-    repairs = ("covariance_floor",) * int(low.any(axis=1).sum())
-    return Factors(1.0 / deviations, -np.log(deviations).sum(axis=1), repairs)
+    precisions, log_dets, floored = kernels_in_use().variance_factors(variances)
+    return Factors(precisions, log_dets, ("covariance_floor",) * int(floored.sum()))
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ from stream_em.kernels import kernels_in_use
 from stream_em.models.covariance import Covariance
 from stream_em.models.protocol import Clusters, Expectation, Reading
 
-FLOOR = -1e300  # nats; keeps a row that is infinitely far from everything from becoming NaN
-
 
 def expected(covariance: Covariance, clusters: Clusters, Z: Array) -> Expectation:
     """Posterior assignment of rows Z (n, D) under weighted Gaussians."""
@@ -21,9 +19,9 @@ def expected(covariance: Covariance, clusters: Clusters, Z: Array) -> Expectatio
 
 def assigned(density: Array, distance: Array, weights: Array) -> Expectation:
     """Posterior assignment from log densities (n, K), given nearest squared distances (n,)."""
-    with np.errstate(divide="ignore"):
-        log_joint = np.fmax(density + np.log(weights), FLOOR)
-    R, log_likelihood, entropy = kernels_in_use().posterior(log_joint)
+    kernels = kernels_in_use()
+    log_joint = kernels.log_joint(density, weights)
+    R, log_likelihood, entropy = kernels.posterior(log_joint)
     labels = log_joint.argmax(axis=1)
     nothing = np.zeros(len(density))
     return Expectation(R, labels, distance, log_joint, log_likelihood, entropy, nothing)
