@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -98,16 +99,19 @@ def new_topic() -> Callable[..., str]:
     """`new_topic(bootstrap, partitions=1, **configs)`, with dots of configs as underscores."""
 
     def made(bootstrap: str, partitions: int = 1, name: str = "", **configs: str) -> str:
+        from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient, NewTopic
 
         name = name or f"t-{uuid.uuid4().hex[:12]}"
         config = {key.replace("_", "."): value for key, value in configs.items()}
         admin = AdminClient({"bootstrap.servers": bootstrap})
         wanted = NewTopic(name, partitions, 1, config=config)
-        admin.create_topics([wanted])[name].result(30)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while len(admin.list_topics(name, 10).topics[name].partitions) < partitions:
             assert time.monotonic() < deadline, f"topic {name} does not appear"
+            # A broker that has just come back may forget what it was asked.
+            with suppress(KafkaException, TimeoutError):
+                admin.create_topics([wanted], request_timeout=5)[name].result(6)
         return name
 
     return made

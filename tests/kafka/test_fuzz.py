@@ -17,8 +17,7 @@ import pytest
 
 import stream_em as se
 from stream_em.cli import main
-from stream_em.engine import Schedule, Summary, run
-from stream_em.errors import TooManyRejects
+from stream_em.engine import Schedule, run
 from stream_em.stores import DirectoryStore
 from stream_em_connectors.kafka.sink import KafkaSink
 from stream_em_connectors.kafka.source import KafkaSource

@@ -83,6 +83,10 @@ class Consumer(ABC):
     def topics(self, names: Sequence[str]) -> Mapping[str, Topic]:
         """What is known of the topics; those that do not exist are left out."""
 
+    def permitted(self, topic: str) -> frozenset[str] | None:
+        """What this user may do with a topic: READ, WRITE and others; None where nobody says."""
+        return None
+
     @abstractmethod
     def beginnings(self, places: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """The first offset that is still kept."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, final
 
 import kafka.errors as wrong
 from kafka import KafkaConsumer
+from kafka.admin import ACLOperation
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.protocol.metadata import MetadataRequest
 from kafka.structs import MemberState, OffsetAndMetadata
@@ -73,6 +74,11 @@ class KafkaPythonConsumer(Consumer):
             elif error is not wrong.UnknownTopicOrPartitionError:
                 raise translated(error({topic.name}), self._settings, doing)
         return found
+
+    def permitted(self, topic: str) -> frozenset[str] | None:
+        answer = self._metadata([topic], f"asking for the rights on topic {topic}")
+        told = answer.topics[0].authorized_operations
+        return frozenset(ACLOperation(one).name for one in told) if told else None
 
     def beginnings(self, places: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         found = self._asked("asking for first offsets", self._inner.beginning_offsets, places)
@@ -229,7 +235,7 @@ class KafkaPythonConsumer(Consumer):
                 topics=topics,
                 allow_auto_topic_creation=False,
                 include_cluster_authorized_operations=False,
-                include_topic_authorized_operations=False,
+                include_topic_authorized_operations=True,
             )
 
         return ask(self._inner._manager, request, self._settings, doing)

@@ -3,10 +3,16 @@
 Its network thread awaits the listener, so a listener that ends an epoch there would stop
 the heartbeats, and one that commits would wait for itself. So a second thread polls, and
 the caller, who waits for it, runs the callbacks meanwhile.
+
+Joining is asked for without a deadline, over as many polls as it takes: a join that is
+done when no poll waits for it is forgotten by the client, which then begins another
+(3.0.12), and a group whose leader is polled at the wrong moments never comes to rest.
 """
 
-from collections.abc import Mapping
-from queue import SimpleQueue
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, NamedTuple, final
 
@@ -64,31 +70,57 @@ class GroupPolling:
     def __init__(self, inner: Any, rebalance: Rebalance) -> None:
         self._inner, self._rebalance = inner, rebalance
         self._events: SimpleQueue[_Call | _Answer] = SimpleQueue()
-        self._wanted: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        self._wanted: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._joining = False  # over several polls
         self.listener = _Listener(self._events)
         self.before: dict[TopicPartition, int] = {}  # also of partitions revoked since
         self._thread = Thread(target=self._run, name="stream-em-kafka-group", daemon=True)
         self._thread.start()
 
-    def poll(self, **wanted: Any) -> Mapping[Place, list[Any]]:
+    def poll(self, timeout_ms: float, max_records: int) -> Mapping[Place, list[Any]]:
         """What the client's poll gives; callbacks run here. Raises what they raise."""
+        deadline = time.monotonic() + timeout_ms / 1000
+        if not self._joined(deadline):
+            return {}
         self.before = {
             TopicPartition(*place): state.position.offset
             for place, state in self._inner._subscription.assignment.items()
             if state.position is not None
         }
+        left = max(deadline - time.monotonic(), 0.0) * 1000
+        self._wanted.put(partial(self._inner.poll, timeout_ms=left, max_records=max_records))
+        answer = self._answer(None)
+        return {} if answer is None else answer.found
+
+    def _joined(self, deadline: float) -> bool:
+        """Whether the group is at rest, as far as can be told by the deadline."""
         coordinator = self._inner._coordinator
-        if coordinator.rejoining:
-            # A poll that ends while it joins may forget that it does, and never finish.
+        if not self._joining:
+            if not (coordinator.rejoining or coordinator.need_rejoin()):
+                return True
             coordinator.request_rejoin()
-        self._wanted.put(wanted)
+            self._joining = True
+            self._wanted.put(coordinator.ensure_active_group)
+        self._joining = self._answer(deadline) is None
+        return not self._joining
+
+    def _answer(self, deadline: float | None) -> _Answer | None:
+        """What the other thread found; None when the deadline comes first."""
         failure: BaseException | None = None
-        while isinstance(event := self._events.get(), _Call):
-            failure = self._answered(event) or failure
-        error = failure or event.error
-        if error is not None:
-            raise error
-        return event.found
+        while True:
+            try:
+                wait = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+                event = self._events.get(timeout=wait)
+            except Empty:
+                event = None
+            if isinstance(event, _Call):
+                failure = self._called(event) or failure
+                continue
+            error = failure or (event and event.error)
+            if error is not None:
+                self._joining = self._joining and event is None
+                raise error
+            return event
 
     @property
     def fenced_out(self) -> bool:
@@ -101,7 +133,7 @@ class GroupPolling:
         self.listener.silent = True
         self._wanted.put(None)
 
-    def _answered(self, call: _Call) -> BaseException | None:
+    def _called(self, call: _Call) -> BaseException | None:
         try:
             if call.name == "assigned":
                 for place, offset in self._rebalance.assigned(call.places).items():
@@ -117,8 +149,9 @@ class GroupPolling:
         return None
 
     def _run(self) -> None:
-        while (wanted := self._wanted.get()) is not None:
+        while (call := self._wanted.get()) is not None:
             try:
-                self._events.put(_Answer(self._inner.poll(**wanted), None))
+                found = call()
+                self._events.put(_Answer(found if isinstance(found, dict) else {}, None))
             except BaseException as error:
                 self._events.put(_Answer({}, error))

@@ -28,7 +28,13 @@ from stream_em_connectors.kafka.client import (
 )
 from stream_em_connectors.kafka.complaints import Complaints
 from stream_em_connectors.kafka.deliveries import Deliveries
-from stream_em_connectors.kafka.kafka_python_wire import ask, options, translated, unwrapped
+from stream_em_connectors.kafka.kafka_python_wire import (
+    ask,
+    forbidden,
+    options,
+    translated,
+    unwrapped,
+)
 from stream_em_connectors.kafka.memberships import Membership
 from stream_em_connectors.kafka.reaching import unreachable
 from stream_em_connectors.kafka.rivals import fenced, too_long
@@ -121,13 +127,12 @@ class KafkaPythonProducer(Producer):
         }
         member = group if isinstance(group, Membership) else Membership(str(group))
         metadata = ConsumerGroupMetadata(*member)
-        self._bounded(
-            f"adding offsets of group {member.group} to a transaction",
-            seconds,
-            self._inner.send_offsets_to_transaction,
-            theirs,
-            metadata,
-        )
+        doing = f"adding offsets of group {member.group} to a transaction"
+        try:
+            within(seconds, self._inner.send_offsets_to_transaction, theirs, metadata)
+        except (wrong.KafkaError, TimeoutError) as error:
+            topics = ", ".join(sorted({place.topic for place in offsets}))
+            raise self._failure(error, doing, topics, member.group) from error
 
     def commit(self, seconds: float) -> None:
         try:
@@ -187,15 +192,15 @@ class KafkaPythonProducer(Producer):
         except wrong.KafkaError as error:
             raise translated(error, self._settings, "connecting", SinkFailed) from error
 
-    def _bounded(
-        self, doing: str, seconds: float, call: Callable[..., object], *arguments: object
-    ) -> None:
+    def _bounded(self, doing: str, seconds: float, call: Callable[[], object]) -> None:
         try:
-            within(seconds, call, *arguments)
+            within(seconds, call)
         except (wrong.KafkaError, TimeoutError) as error:
             raise self._failure(error, doing) from error
 
-    def _failure(self, error: BaseException, doing: str) -> StreamEmError:
+    def _failure(
+        self, error: BaseException, doing: str, topic: str = "", group: str = ""
+    ) -> StreamEmError:
         """What a call that failed means; the manager of transactions remembers the cause."""
         if self._deliveries.failure is not None:
             return self._deliveries.failure
@@ -207,7 +212,8 @@ class KafkaPythonProducer(Producer):
         named = next((one for one in causes if isinstance(one, wrong.AuthorizationError)), error)
         if isinstance(named, TimeoutError | wrong.RetriableError):
             return SinkFailed(f"Kafka did not finish {doing}: {named}")
-        name = self._writing.transactional_id or ""
+        names = {"group": group, "transactional id": self._writing.transactional_id or ""}
+        name = names.get(forbidden(named), topic)
         return translated(named, self._settings, doing, SinkFailed, name)
 
     def _delivered(self, size: int, _: object) -> None:

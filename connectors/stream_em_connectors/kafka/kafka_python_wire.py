@@ -162,9 +162,8 @@ def translated(
     if isinstance(error, StreamEmError):
         return error
     error = unwrapped(error)
-    for kind, what in FORBIDDEN:
-        if isinstance(error, kind):
-            return not_permitted(what, _names(error) or name, doing, settings)
+    if what := forbidden(error):
+        return not_permitted(what, _names(error) or name, doing, settings)
     if isinstance(error, REFUSALS):
         return refused(settings, _text(error))
     if isinstance(error, wrong.UnsupportedCodecError):
@@ -174,6 +173,12 @@ def translated(
     if isinstance(error, (*TRANSIENT, TimeoutError)):
         return unreachable(settings, doing, _text(error))
     return otherwise(f"Kafka failed when {doing}: {_text(error)}")
+
+
+def forbidden(error: BaseException) -> str:
+    """What kind of thing may not be used; empty for errors of other kinds."""
+    error = unwrapped(error)
+    return next((what for kind, what in FORBIDDEN if isinstance(error, kind)), "")
 
 
 def unwrapped(error: BaseException) -> BaseException:

@@ -57,7 +57,7 @@ class LibrdkafkaConsumer(Consumer):
         self._ends: dict[TopicPartition, int] = {}  # of those read to their end
         self._made: Any = None
         self._group: GroupCallbacks | None = None
-        self._member: Membership | None = None  # in a group, as of the last poll
+        self._member: Membership | None = None  # as of the last poll or callback
         self._held: Exception | None = None  # raised once the records before it are taken
         self._closed = False
 
@@ -66,6 +66,9 @@ class LibrdkafkaConsumer(Consumer):
 
     def topics(self, names: Sequence[str]) -> Mapping[str, Topic]:
         return self._questions.topics(names)
+
+    def permitted(self, topic: str) -> frozenset[str] | None:
+        return self._questions.permitted(topic)
 
     def beginnings(self, places: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         return self._questions.beginnings(places)
@@ -91,7 +94,7 @@ class LibrdkafkaConsumer(Consumer):
 
     def subscribe(self, topics: Sequence[str], rebalance: Rebalance) -> None:
         self._group = group = GroupCallbacks(
-            rebalance, self._starts, self._reading.max_poll_seconds
+            rebalance, self._starts, self._reading.max_poll_seconds, self._learn_membership
         )
         self._inner.subscribe(
             list(topics), on_assign=group.assigned, on_revoke=group.revoked, on_lost=group.lost
@@ -115,7 +118,7 @@ class LibrdkafkaConsumer(Consumer):
         with nullcontext() if self._group is None else self._group.polling():
             messages = self._consumed(seconds, max_records)
         if self._group is not None:
-            self._member = self._told()
+            self._learn_membership()
         if any(map(Message.error, messages)):
             messages = self._sifted(messages)
         if not messages:
@@ -149,14 +152,14 @@ class LibrdkafkaConsumer(Consumer):
                 raise self._commit_failure(place.error, doing)
 
     def membership(self) -> Membership:
-        return self._told() if self._member is None else self._member
+        if self._member is None:
+            self._learn_membership()
+        return self._member or Membership(self._reading.group_id)
 
-    def _told(self) -> Membership:
-        """In a callback, and to any other thread, the client itself gives no answer."""
-        try:
-            return unpacked(bytes(self._inner.consumer_group_metadata()))
-        except ValueError:
-            return Membership(self._reading.group_id)
+    def _learn_membership(self) -> None:
+        """On the polling thread: while a callback runs, others are given no answer."""
+        with suppress(ValueError):
+            self._member = unpacked(bytes(self._inner.consumer_group_metadata()))
 
     @property
     def steady(self) -> bool:

@@ -1,7 +1,7 @@
 """librdkafka in a group: its callbacks run within `consume`, so on the polling thread."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, final
 
@@ -15,9 +15,14 @@ class GroupCallbacks:
     """What the group gave and took, and what a callback raised, for `poll` to raise."""
 
     def __init__(
-        self, rebalance: Rebalance, starts: dict[TopicPartition, int], max_poll_seconds: float
+        self,
+        rebalance: Rebalance,
+        starts: dict[TopicPartition, int],
+        max_poll_seconds: float,
+        joined: Callable[[], None],
     ) -> None:
         self._rebalance = rebalance
+        self._joined = joined  # called before each callback: there is a new generation
         self._max_poll_seconds = max_poll_seconds
         self._polled = time.monotonic()
         self._late = False
@@ -47,6 +52,7 @@ class GroupCallbacks:
             return
         ours, self.calling = _ours(places), True
         try:
+            self._joined()
             starts = self._rebalance.assigned(ours) if ours else {}
             inner.incremental_assign([Place(*place, starts[place]) for place in sorted(ours)])
             self._starts.update(starts)
@@ -69,6 +75,7 @@ class GroupCallbacks:
             return
         ours, self.calling = _ours(places), True
         try:
+            self._joined()
             if ours:
                 tell(ours)
         except BaseException as error:

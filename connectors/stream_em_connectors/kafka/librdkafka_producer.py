@@ -29,8 +29,15 @@ from stream_em_connectors.kafka.client import (
 )
 from stream_em_connectors.kafka.complaints import Complaints
 from stream_em_connectors.kafka.librdkafka_questions import Questions
-from stream_em_connectors.kafka.librdkafka_wire import SILENCES, heard, options, translated
+from stream_em_connectors.kafka.librdkafka_wire import (
+    FORBIDDEN,
+    SILENCES,
+    heard,
+    options,
+    translated,
+)
 from stream_em_connectors.kafka.memberships import Membership, packed
+from stream_em_connectors.kafka.permissions import GRANTS
 from stream_em_connectors.kafka.reaching import refused, unreachable
 from stream_em_connectors.kafka.rivals import fenced, too_long
 from stream_em_connectors.kafka.waiting import within
@@ -44,6 +51,7 @@ RIVALS = frozenset(
 )
 # A fatal error is raised within callbacks, where the next callback trips over it.
 FAULTS = (KafkaException, SystemError)
+PURGED = frozenset((KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT))
 ROOM_KBYTES = 32 * 1024
 ROOM_RECORDS = 200_000
 DELIVERY_SECONDS = 120.0  # for a record, retries and all
@@ -64,6 +72,7 @@ class LibrdkafkaProducer(Producer):
         self._questions = Questions(settings, self._complaints)
         self._unjoined: dict[str, object] = {}  # group -> metadata of one that never joined
         self._failure: StreamEmError | None = None
+        self._dropped = ""  # a topic of records that a transaction took with it
         self._sent = 0
         self._lock = threading.Lock()
         self._made: Any = None
@@ -105,6 +114,8 @@ class LibrdkafkaProducer(Producer):
             raise self._translated(self._fault(error), "writing") from error
         if self._failure is not None:
             raise self._failure
+        if self._dropped:
+            self._tell_why_dropped(seconds)
         if left:
             raise SinkFailed(
                 f"Kafka did not acknowledge {left} records within {seconds:g} s; check the brokers"
@@ -131,7 +142,7 @@ class LibrdkafkaProducer(Producer):
                 raise unreachable(self._settings, doing, fault.str())
 
     def begin(self) -> None:
-        self._failure = None
+        self._failure, self._dropped = None, ""
         self._bounded("beginning a transaction", 1.0, self._inner.begin_transaction)
 
     def send_offsets(
@@ -145,7 +156,8 @@ class LibrdkafkaProducer(Producer):
         doing = f"adding offsets of group {member.group} to a transaction"
         metadata = packed(member) if member.generation >= 0 else self._metadata(member.group)
         send = partial(self._inner.send_offsets_to_transaction, theirs, metadata, seconds)
-        self._bounded(doing, seconds, send, member.group)
+        topics = ", ".join(sorted({place.topic for place in offsets}))
+        self._bounded(doing, seconds, send, topics, member.group)
 
     def commit(self, seconds: float) -> None:
         try:
@@ -160,7 +172,7 @@ class LibrdkafkaProducer(Producer):
         call = partial(self._inner.abort_transaction, seconds)
         self._bounded("aborting a transaction", seconds, call)
         self._serve(0.0)
-        self._failure = None
+        self._failure, self._dropped = None, ""
 
     def close(self) -> None:
         """What waits is dropped; its own close would abort and flush."""
@@ -225,6 +237,12 @@ class LibrdkafkaProducer(Producer):
         except FAULTS as error:
             self._failure = self._translated(self._fault(error), "writing")
 
+    def _tell_why_dropped(self, seconds: float) -> None:
+        """A transaction that failed says so to whatever is asked of it next."""
+        doing = f"writing to topic {self._dropped}"
+        self._bounded(doing, seconds, self._inner.begin_transaction, self._dropped)
+        raise SinkFailed(f"Kafka dropped records when {doing}; start the run again")
+
     def _metadata(self, group: str) -> object:
         """Those of a consumer that is never assigned anything; it connects nowhere."""
         if group not in self._unjoined:
@@ -236,7 +254,12 @@ class LibrdkafkaProducer(Producer):
         return self._unjoined[group]
 
     def _bounded(
-        self, doing: str, seconds: float, call: Callable[[], object], name: str = ""
+        self,
+        doing: str,
+        seconds: float,
+        call: Callable[[], object],
+        topic: str = "",
+        group: str = "",
     ) -> None:
         """Its own timeouts are not always kept: a broker that hangs holds it up for a minute."""
         try:
@@ -245,33 +268,44 @@ class LibrdkafkaProducer(Producer):
             raise SinkFailed(f"Kafka did not finish {doing}: {error}") from error
         except FAULTS as error:
             self._serve(0.0)
-            raise self._translated(self._fault(error), doing, name) from error
+            raise self._translated(self._fault(error), doing, topic, group) from error
 
     def _fault(self, error: KafkaException | SystemError) -> KafkaError:
         """The client's own error, asked for again where it got lost."""
         raised = error if isinstance(error, KafkaException) else error.__cause__
         if isinstance(raised, KafkaException):
             return raised.args[0]
-        with suppress(SystemError):
-            try:
-                self._inner.poll(0)
+        try:
+            self._inner.poll(0)
+            if self._writing.transactional_id is not None:
                 self._inner.begin_transaction()
-            except KafkaException as told:
-                return told.args[0]
-        raise SinkFailed(f"librdkafka failed and does not tell of what: {error}") from error
+        except KafkaException as told:
+            return told.args[0]
+        except SystemError:
+            pass
+        raise SinkFailed(
+            "librdkafka failed for good and does not tell why; most often the user lacks "
+            f"{GRANTS['cluster']}"
+        ) from error
 
-    def _translated(self, error: KafkaError, doing: str, name: str = "") -> StreamEmError:
+    def _translated(
+        self, error: KafkaError, doing: str, topic: str = "", group: str = ""
+    ) -> StreamEmError:
         if error.code() in RIVALS:
             return fenced(self._writing.transactional_id, doing)
         if self._failure is not None:
             return self._failure
-        name = name or self._writing.transactional_id or ""
+        names = {"group": group, "transactional id": self._writing.transactional_id or ""}
+        name = names.get(FORBIDDEN.get(error.code(), "topic"), topic)
         if error.code() in SILENCES:
             return SinkFailed(f"Kafka did not finish {doing}: {error.str()}")
         return translated(error, self._settings, doing, name, SinkFailed)
 
     def _refused(self, error: KafkaError | None, message: Message) -> None:
         if error is None or self._closed:
+            return
+        if error.code() in PURGED:
+            self._dropped = message.topic() or ""
             return
         doing = f"writing to topic {message.topic()}"
         self._failure = self._failure or self._translated(error, doing, message.topic() or "")

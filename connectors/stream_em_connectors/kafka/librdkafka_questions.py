@@ -51,6 +51,11 @@ class Questions:
         found = {name: self._topic(name) for name in names}
         return {name: topic for name, topic in found.items() if topic is not None}
 
+    def permitted(self, topic: str) -> frozenset[str] | None:
+        """What may be done with a topic; None where nobody says."""
+        told = self._description(topic).authorized_operations
+        return None if told is None else frozenset(one.name for one in told)
+
     def beginnings(self, places: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """The first offset that is still kept."""
         return self._offsets("asking for first offsets", places, OffsetSpec.earliest())
@@ -88,14 +93,20 @@ class Questions:
         self._made = None
 
     def _topic(self, name: str) -> Topic | None:
-        doing = f"asking for the topic {name}"
-        wanted = TopicCollection([name])
         try:
-            answer = self._answers(doing, name, lambda admin: admin.describe_topics(wanted))[name]
+            answer = self._description(name)
         except _Nowhere:
             return None
         partitions = tuple(sorted(partition.id for partition in answer.partitions))
         return Topic(_topic_id(answer.topic_id), partitions)
+
+    def _description(self, name: str) -> Any:
+        wanted = TopicCollection([name])
+
+        def ask(admin: AdminClient) -> Mapping[Any, Any]:
+            return admin.describe_topics(wanted, include_authorized_operations=True)
+
+        return self._answers(f"asking for the topic {name}", name, ask)[name]
 
     def _offsets(
         self, doing: str, places: Sequence[TopicPartition], spec: Any

@@ -71,4 +71,10 @@ def _tls(connection: socket.socket, host: str, security: Security) -> str:
         return f"has a certificate that is not trusted: {error.verify_message}; check ca_file"
     except OSError as error:
         return f"does not agree on TLS: {error.strerror or error}"
-    return "agrees on TLS, but does not answer as this user expects"
+    if not security.sasl:
+        return "agrees on TLS, but does not answer in time, or not to this client"
+    # A hang-up can overtake the refusal, so that the client never reads it.
+    return (
+        f"agrees on TLS, but hangs up on the user {security.username!r} or does not answer; check "
+        f"username, password and mechanism"
+    )

@@ -7,9 +7,10 @@ from typing import ClassVar, final
 from stream_em.errors import SettingsError, SinkFailed
 from stream_em.streams import Columns, Json, Probe, Sink, Transactions
 from stream_em_connectors.delivery import EXACTLY_ONCE, promised
-from stream_em_connectors.kafka.client import Producer
+from stream_em_connectors.kafka.client import Consumer, Producer
 from stream_em_connectors.kafka.link import Link
 from stream_em_connectors.kafka.messages import messages
+from stream_em_connectors.kafka.permissions import not_granted
 from stream_em_connectors.kafka.settings import client_of, client_settings, seconds
 from stream_em_connectors.kafka.settings import topic as checked_topic
 from stream_em_connectors.kafka.transactions import KafkaTransactions, Send, timeout_between
@@ -132,13 +133,22 @@ class KafkaSink(Sink):
         consumer = self._link.consumer(CHECKING)
         try:
             yield Probe(f"broker {servers}", None, f"cluster {consumer.cluster()}")
-            found = consumer.topics([self.topic]).get(self.topic)
+            yield self._topic(consumer)
         finally:
             consumer.close()
+
+    def _topic(self, consumer: Consumer) -> Probe:
+        """Exactly once takes READ, too: the marker is an offset of the topic."""
+        what = f"topic {self.topic}"
+        found = consumer.topics([self.topic]).get(self.topic)
         if found is None:
-            yield Probe(f"topic {self.topic}", self._link.missing(self.topic))
-        else:
-            yield Probe(f"topic {self.topic}", None, f"{len(found.partitions)} partitions")
+            return Probe(what, self._link.missing(self.topic))
+        permitted = consumer.permitted(self.topic)
+        needed = ("READ", "WRITE") if self.exactly_once else ("WRITE",)
+        lacking = [one for one in needed if permitted is not None and one not in permitted]
+        if lacking:
+            return Probe(what, not_granted(self.topic, lacking, self._link.settings))
+        return Probe(what, None, f"{len(found.partitions)} partitions")
 
 
 class _Way(ABC):
