@@ -239,7 +239,7 @@ def read_topic(broker: Any) -> Callable[..., list[Record]]:
         deadline = time.monotonic() + 60
         while open_still:
             assert time.monotonic() < deadline, f"{name} cannot be read to its end"
-            for message in consumer.consume(10_000, 0.2):
+            for message in consumer.consume(10_000, 0.05):
                 if message.error():
                     assert message.error().name() == "_PARTITION_EOF", message.error()
                     open_still.discard(message.partition())

@@ -271,11 +271,12 @@ def test_a_wrong_authority(world: World) -> None:
 
 @pytest.fixture
 def guest(world: World) -> World:
-    """The world of a user who may read the source with any group, and describe the outputs."""
+    """The world of a user who may read the source, use its groups, and describe the outputs."""
     world.username, world.password = world.secured.reader, world.secured.reader_password
     world.configure()
     allow(world, "TOPIC", world.topics["source"], "READ")
-    allow(world, "GROUP", "*", "READ")
+    for group in (world.topics["source"], f"{world.topics['source']}.marker"):
+        allow(world, "GROUP", group, "READ")
     for name in ("output", "dead"):
         allow(world, "TOPIC", world.topics[name], "DESCRIBE")
     return world

@@ -10,7 +10,7 @@ from stream_em_connectors.kafka.security import Security, secured
 
 PORT = 9092  # where none is named
 TRIED = 3  # servers at most
-PATIENCE = 2.0  # seconds for one server to accept a connection
+PATIENCE = 1.0  # seconds for one server to accept a connection
 
 
 def unreachable(settings: ClientSettings, doing: str, detail: str = "") -> Unreachable:
@@ -75,6 +75,6 @@ def _tls(connection: socket.socket, host: str, security: Security) -> str:
         return "agrees on TLS, but does not answer in time, or not to this client"
     # A hang-up can overtake the refusal, so that the client never reads it.
     return (
-        f"agrees on TLS, but hangs up on the user {security.username!r} or does not answer; check "
-        f"username, password and mechanism"
+        f"agrees on TLS, but hangs up on the user {security.username!r} with {security.mechanism}, "
+        "or does not answer; check username, password and mechanism"
     )
