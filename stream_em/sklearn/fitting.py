@@ -82,9 +82,9 @@ def lent(model: Model, start: Start) -> Model:
 def best_run(model: Model, start: Start, rows: Held, effort: Effort, seeds: Sequence[int]) -> Run:
     """The best of one run from each seed; one is enough where all is given."""
     seeds = seeds[:1] if start.complete else seeds
-    plain = plainly(model)
     if effort.ridge is not None:
-        plain = cast(Model, replace(cast(Any, plain), prior=None))
+        model = cast(Model, replace(cast(Any, model), prior=None))
+    plain = plainly(model)
     runs = (_run(plain, _started(model, start, rows, seed), rows, effort) for seed in seeds)
     return max(runs, key=lambda run: run.quality)
 

@@ -34,13 +34,13 @@ def tolerance(value: Any, name: str = "tol") -> float:
 
 
 def switched(value: Any, name: str, kind: type[T]) -> T | None:
-    """A switch: True stands for the default settings, False for none; settings for themselves.
+    """A switch: True stands for the default settings, False or None for none at all.
 
     >>> from stream_em.models.settings import Background
     >>> switched(True, "background", Background)
     Background(least_share=0.0001)
     """
-    if isinstance(value, kind):
+    if value is None or isinstance(value, kind):
         return value
     if not isinstance(value, (bool, np.bool_)):
         raise SettingsError(f"{name} is {value!r}, expected True, False or {kind.__name__}(...)")

@@ -31,6 +31,14 @@ def mixtures(kind, K, means, precisions, **settings):
     )
 
 
+def test_no_prior_is_said_in_three_ways(overlapping):
+    X, _ = overlapping(seed=6)
+    without = [{"prior": False}, {"prior": None}, {"reg_covar": 0}]
+    first, *others = (GaussianMixture(3, random_state=0, **said).fit(X) for said in without)
+    for other in others:
+        close(other, first, PARAMETERS)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ridge", [0.0, 1e-6, 0.25])
 def test_a_ridge_on_the_covariances(overlapping, precisions, kind, ridge):

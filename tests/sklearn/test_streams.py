@@ -227,7 +227,7 @@ def test_a_failed_fit_is_no_fit(kind):
         (SoftKMeans, {"tol": -1}, "tol is -1"),
         (GaussianMixture, {"covariance_type": "round"}, "expected one of 'full', 'tied'"),
         (GaussianMixture, {"max_iter": 0}, "max_iter is 0"),
-        (GaussianMixture, {"prior": None}, r"prior is None, expected True, False or Prior"),
+        (GaussianMixture, {"prior": 1.0}, r"prior is 1.0, expected True, False or Prior"),
         (GaussianMixture, {"weights_init": [-1.0]}, "weights_init are"),
         (GaussianMixture, {"means_init": [[np.nan, 0]]}, "means_init holds values"),
         (GaussianMixture, {"precisions_init": [[[1, 0], [0, -1]]]}, "no full precisions"),
