@@ -11,6 +11,7 @@ The jars (43 MB) are fetched once, to `$STREAM_EM_KAFKA_LIBS` or `~/.cache/strea
 import argparse
 import base64
 import contextlib
+import ctypes
 import os
 import secrets
 import shutil
@@ -149,6 +150,7 @@ class Broker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
+                preexec_fn=_die_with_parent,
             )
         deadline = time.monotonic() + seconds
         while not answers(self.port):
@@ -242,6 +244,12 @@ def answers(port: int) -> bool:
             return len(connection.recv(4)) == 4
     except OSError:
         return False
+
+
+def _die_with_parent() -> None:
+    """On Linux no broker outlives the thread that started it, even one killed by force."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _properties(folder: Path, listeners: Mapping[str, int], secure: bool) -> dict[str, str]:

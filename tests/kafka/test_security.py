@@ -319,7 +319,7 @@ def test_a_user_who_may_not_write(guest: World, fill: Any, seen: Any) -> None:
     for topic in outputs:
         allow(guest, "TOPIC", topic, "READ")
     said = refusal(guest)
-    assert any(f"the topic '{topic}'" in said for topic in outputs)
+    assert any(topic in said for topic in outputs)
     assert "WRITE to write it" in said
     assert seen(guest) == {"output": [], "dead": []}
     for topic in outputs:

@@ -223,7 +223,7 @@ class KafkaPythonConsumer(Consumer):
             "partition_assignment_strategy": (CooperativeStickyAssignor,),
             "max_poll_interval_ms": int(reading.max_poll_seconds * 1000),
             "session_timeout_ms": int(session),
-            "heartbeat_interval_ms": int(min(3000, session / 3)),
+            "heartbeat_interval_ms": int(min(3000, session / 6)),
             "max_partition_fetch_bytes": FETCH_BYTES,
         }
 

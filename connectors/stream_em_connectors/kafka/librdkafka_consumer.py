@@ -208,7 +208,7 @@ class LibrdkafkaConsumer(Consumer):
             "partition.assignment.strategy": "cooperative-sticky",
             "max.poll.interval.ms": int(reading.max_poll_seconds * 1000),
             "session.timeout.ms": int(session),
-            "heartbeat.interval.ms": int(min(3000, session / 3)),
+            "heartbeat.interval.ms": int(min(3000, session / 6)),
             "max.partition.fetch.bytes": FETCH_BYTES,
             "queued.max.messages.kbytes": QUEUE_KBYTES,
             "statistics.interval.ms": STATISTICS_MS,

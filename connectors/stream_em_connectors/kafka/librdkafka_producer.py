@@ -58,6 +58,7 @@ DELIVERY_SECONDS = 120.0  # for a record, retries and all
 OVERHEAD_BYTES = 4096  # of a request around its records
 SERVED_EVERY = 500  # records between two looks at what was refused
 STEP_SECONDS = 0.1
+FLUSH_SECONDS = 1.0  # between two looks at how the transaction is
 CLOSE_SECONDS = 1.0
 GRACE_SECONDS = 0.5  # beyond a timeout, for the client to keep it by itself
 
@@ -72,13 +73,15 @@ class LibrdkafkaProducer(Producer):
         self._questions = Questions(settings, self._complaints)
         self._unjoined: dict[str, object] = {}  # group -> metadata of one that never joined
         self._failure: StreamEmError | None = None
-        self._dropped = ""  # a topic of records that a transaction took with it
+        self._dropped = False  # whether records went with their transaction
+        self._topics: set[str] = set()  # asked for, and so probably written
         self._sent = 0
         self._lock = threading.Lock()
         self._made: Any = None
         self._closed = False
 
     def partitions(self, topic: str) -> int | None:
+        self._topics.add(topic)
         found = self._questions.topics([topic]).get(topic)
         return None if found is None else len(found.partitions)
 
@@ -104,22 +107,28 @@ class LibrdkafkaProducer(Producer):
             except BufferError:
                 self._send_when_room(topic, key, value, headers)
         except KafkaException as error:
+            if error.args[0].code() == KafkaError._STATE:
+                self._check_transaction()
             raise self._translated(error.args[0], f"writing to topic {topic}", topic) from error
 
     def flush(self, seconds: float) -> None:
-        left = 0
-        try:
-            left = self._inner.flush(seconds)
-        except FAULTS as error:
-            raise self._translated(self._fault(error), "writing") from error
-        if self._failure is not None:
-            raise self._failure
-        if self._dropped:
-            self._tell_why_dropped(seconds)
-        if left:
-            raise SinkFailed(
-                f"Kafka did not acknowledge {left} records within {seconds:g} s; check the brokers"
-            )
+        deadline = time.monotonic() + seconds
+        left = 1
+        while left:
+            step = max(0.0, min(FLUSH_SECONDS, deadline - time.monotonic()))
+            try:
+                left = self._inner.flush(step)
+            except FAULTS as error:
+                raise self._translated(self._fault(error), "writing") from error
+            if self._failure is not None:
+                raise self._failure
+            if left or self._dropped:
+                self._check_transaction()
+            if left and time.monotonic() >= deadline:
+                raise SinkFailed(
+                    f"Kafka did not acknowledge {left} records within {seconds:g} s; check the "
+                    "brokers"
+                )
 
     def init_transactions(self, seconds: float) -> None:
         doing = f"opening the transactions of {self._writing.transactional_id}"
@@ -142,7 +151,7 @@ class LibrdkafkaProducer(Producer):
                 raise unreachable(self._settings, doing, fault.str())
 
     def begin(self) -> None:
-        self._failure, self._dropped = None, ""
+        self._failure, self._dropped = None, False
         self._bounded("beginning a transaction", 1.0, self._inner.begin_transaction)
 
     def send_offsets(
@@ -172,7 +181,7 @@ class LibrdkafkaProducer(Producer):
         call = partial(self._inner.abort_transaction, seconds)
         self._bounded("aborting a transaction", seconds, call)
         self._serve(0.0)
-        self._failure, self._dropped = None, ""
+        self._failure, self._dropped = None, False
 
     def close(self) -> None:
         """What waits is dropped; its own close would abort and flush."""
@@ -237,11 +246,20 @@ class LibrdkafkaProducer(Producer):
         except FAULTS as error:
             self._failure = self._translated(self._fault(error), "writing")
 
-    def _tell_why_dropped(self, seconds: float) -> None:
-        """A transaction that failed says so to whatever is asked of it next."""
-        doing = f"writing to topic {self._dropped}"
-        self._bounded(doing, seconds, self._inner.begin_transaction, self._dropped)
-        raise SinkFailed(f"Kafka dropped records when {doing}; start the run again")
+    def _check_transaction(self) -> None:
+        """Raises why a transaction can only be aborted: its records wait, or are dropped.
+
+        One that is well refuses to begin again, for its state; one that failed says why.
+        """
+        if self._writing.transactional_id is None:
+            return
+        topics = ", ".join(sorted(self._topics))
+        try:
+            self._inner.begin_transaction()
+        except FAULTS as error:
+            fault = self._fault(error)
+            if fault.code() != KafkaError._STATE or self._dropped:
+                raise self._translated(fault, f"writing to topic {topics}", topics) from error
 
     def _metadata(self, group: str) -> object:
         """Those of a consumer that is never assigned anything; it connects nowhere."""
@@ -305,7 +323,7 @@ class LibrdkafkaProducer(Producer):
         if error is None or self._closed:
             return
         if error.code() in PURGED:
-            self._dropped = message.topic() or ""
+            self._dropped = True
             return
         doing = f"writing to topic {message.topic()}"
         self._failure = self._failure or self._translated(error, doing, message.topic() or "")

@@ -19,8 +19,7 @@ def client_of(said: Any) -> Client:
 
 def client_settings(bootstrap_servers: Any, security: Any, client_id: str) -> ClientSettings:
     """What both roles of a client are told. Raises `SettingsError` for what is wrong in it."""
-    secured(security)
-    return ClientSettings(servers(bootstrap_servers), dict(security or {}), client_id)
+    return ClientSettings(servers(bootstrap_servers), secured(security), client_id)
 
 
 def servers(said: Any) -> str:

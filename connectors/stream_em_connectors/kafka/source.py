@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, final
-from uuid import uuid4
 
 from stream_em.errors import SettingsError
 from stream_em.streams import Json, Positions, Probe, Source, Stream
@@ -126,7 +125,7 @@ class KafkaSource(Source):
         if self.sharing == "group" and self._instance is None:
             raise SettingsError('sharing = "group" needs an instance_id: name the source first')
         intake = self._intake()
-        consumer = self._consumer(self.group_id or f"{self._name}.unused", self._instance)
+        consumer = self._consumer(self._group, self._instance)
         try:
             return opened(self._reading(), consumer, intake, positions)
         except BaseException:
@@ -148,9 +147,14 @@ class KafkaSource(Source):
         }
 
     def probes(self) -> Iterator[Probe]:
-        """The broker, each topic, a record; under a group of no one."""
-        consumer = self._consumer(f"{self._name}.check.{uuid4().hex}", None)
+        """The broker, each topic, a record; the group is named as a run does, and never joined."""
+        consumer = self._consumer(self._group, None)
         yield from probes(consumer, self.topics, self.bootstrap_servers, self._intake())
+
+    @property
+    def _group(self) -> str:
+        """What a consumer says its group is, for brokers that ask for rights on it."""
+        return self.group_id or f"{self._name}.unused"
 
     def _consumer(self, group: str, instance: str | None) -> Consumer:
         settings = client_settings(self.bootstrap_servers, self.security, self._name)
