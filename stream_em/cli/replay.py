@@ -102,8 +102,7 @@ def _refuse(plan: "Plan", asked: Asked) -> None:
             "this input can be read only once, and a replay reads it again and again; "
             "save it to a file first"
         )
-    outputs = (*plan.sinks, plan.dead_letters, plan.changes)
-    if asked.output is None and any(one is not None and one.cluster is not None for one in outputs):
+    if asked.output is None and any(sink.cluster is not None for sink in plan.outputs):
         raise SettingsError(
             "a marker in Kafka names the checkpoint that is true, so a replay cannot put another "
             "one in its place; save the result elsewhere with --output"

@@ -137,10 +137,7 @@ def _interval(plan: Plan) -> float | None:
 
 def _refuse_mixture(plan: Plan, options: Options) -> None:
     """stdout is for one kind of data."""
-    outputs = (*plan.sinks, plan.dead_letters, plan.changes)
-    if options.summary_json == "-" and any(
-        sink is not None and sink.kind == "stdout" for sink in outputs
-    ):
+    if options.summary_json == "-" and any(sink.kind == "stdout" for sink in plan.outputs):
         raise SettingsError(
             "--summary-json - and a sink of kind stdout would mix on standard output; "
             "give the summary a path"

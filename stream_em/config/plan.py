@@ -67,6 +67,15 @@ class Plan:
     http_given: bool  # False: served by default, so a taken port is no reason to stop
     metrics: MetricsSettings
 
+    @property
+    def outputs(self) -> tuple[Sink, ...]:
+        """All sinks, dead letters and changes among them."""
+        return _present(*self.sinks, self.dead_letters, self.changes)
+
+
+def _present(*sinks: Sink | None) -> tuple[Sink, ...]:
+    return tuple(sink for sink in sinks if sink is not None)
+
 
 class Finding(NamedTuple):
     """Something wrong, or worth knowing, in a configuration."""
@@ -141,12 +150,12 @@ def _planned(desk: "_Desk") -> Plan | None:
         store = desk.tried("engine", partial(store.of_instance, engine.instance_id))
     http = desk.settings("http", HttpSettings)
     metrics = desk.settings("metrics", MetricsSettings)
+    outputs = _present(*sinks, dead, changes)
     if source is not None:
-        found = desk.tried("sinks", lambda: conflicts(source, sinks, dead, changes))
+        found = desk.tried("sinks", lambda: conflicts(source, outputs))
         for conflict in found or ():
             desk.note("error", str(conflict), "sinks")
     name = desk.given_name(engine)
-    outputs = tuple(sink for sink in (*sinks, dead, changes) if sink is not None)
     for problem in unfit_for_transactions(outputs, store is not None, schedule, name, False):
         desk.note("error", problem, "sinks")
     if source is not None and engine is not None:

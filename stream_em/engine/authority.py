@@ -13,7 +13,7 @@ from typing import final
 
 from stream_em.checkpoints import Checkpoint
 from stream_em.engine.settings import decider, is_blank
-from stream_em.errors import CheckpointDamaged, SavedStateError, SettingsError
+from stream_em.errors import CheckpointDamaged, SavedStateError
 from stream_em.stores import Store
 from stream_em.streams import Marker, Sink, Transactions
 
@@ -174,13 +174,11 @@ class Marked(Authority):
 def authority_of(sinks: Sequence[Sink], name: str, every_seconds: float) -> Authority:
     """Who decides for these outputs; transactional ones are enlisted with one producer.
 
-    Raises `SettingsError` where they cannot share one.
+    That they can share one was checked before (`conflicts.unfit_for_transactions`).
     """
     enlisted = [sink for sink in sinks if sink.cluster is not None]
     if not enlisted:
         return Newest()
-    if any(sink.cluster != enlisted[0].cluster for sink in enlisted):
-        raise SettingsError("exactly-once outputs lie on several clusters, expected one")
     transactions = enlisted[0].transactions(name, every_seconds)
     for sink in enlisted:
         sink.enlist(transactions)
