@@ -108,6 +108,7 @@ def _connected(settings: ClientSettings, complaints: Complaints, **configs: Any)
     client = KafkaNetClient(**configs)
     manager = client._manager
     manager.get_connection = _Watch(manager, complaints)
+    manager._build_transport = partial(_hearing_all, manager._build_transport)
     try:
         future = manager.bootstrap_async(settings.patience_seconds * 1000)
         deadline = time.monotonic() + settings.patience_seconds
@@ -121,6 +122,23 @@ def _connected(settings: ClientSettings, complaints: Complaints, **configs: Any)
         client.close()
         raise
     return client
+
+
+async def _hearing_all(build: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """A transport that hands over what came before a hang-up, such as the refusal of a password.
+
+    Its own `_read_from_sock` drops bytes that are read together with the end of the stream.
+    The end is met again at the next read.
+    """
+    transport = await build(*arguments, **named)
+    receive = transport._sock_recv
+
+    def received() -> tuple[bytes, BaseException | None]:
+        data, error = receive()
+        return data, None if data else error
+
+    transport._sock_recv = received
+    return transport
 
 
 def connected(inner: Any) -> bool:

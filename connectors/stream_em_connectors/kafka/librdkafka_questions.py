@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, final
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -19,6 +18,7 @@ from confluent_kafka.admin import OffsetSpec as _OffsetSpec  # type: ignore[attr
 
 from stream_em_connectors.kafka.client import ClientSettings, Committed, Topic, TopicPartition
 from stream_em_connectors.kafka.complaints import Complaints
+from stream_em_connectors.kafka.librdkafka_offsets import GroupOffsets
 from stream_em_connectors.kafka.librdkafka_wire import MENDING, heard, options, translated
 from stream_em_connectors.kafka.reaching import refused, unreachable
 
@@ -39,6 +39,7 @@ class Questions:
     def __init__(self, settings: ClientSettings, complaints: Complaints) -> None:
         self._settings, self._complaints = settings, complaints
         self._made: AdminClient | None = None
+        self._offsets_of_groups = GroupOffsets(settings, complaints)
 
     def cluster(self) -> str:
         """The id of the cluster."""
@@ -76,21 +77,12 @@ class Questions:
         self, group: str, places: Sequence[TopicPartition]
     ) -> Mapping[TopicPartition, Committed | None]:
         """What a group committed, pending transactions waited for."""
-        if not places:
-            return {}
-        wanted = [ConsumerGroupTopicPartitions(group, [Place(*place) for place in places])]
-
-        def ask(admin: AdminClient) -> Mapping[Any, Any]:
-            return admin.list_consumer_group_offsets(wanted, require_stable=True)
-
-        doing = f"asking for the offsets of group {group}"
-        answer = self._answers(doing, group, ask, _unsettled)[group]
-        found = {(one.topic, one.partition): one for one in answer.topic_partitions}
-        return {place: _committed(found.get((place.topic, place.partition))) for place in places}
+        return self._offsets_of_groups.committed(group, places)
 
     def close(self) -> None:
-        """Let the client go."""
+        """Let the clients go."""
         self._made = None
+        self._offsets_of_groups.close()
 
     def _topic(self, name: str) -> Topic | None:
         try:
@@ -129,13 +121,11 @@ class Questions:
         doing: str,
         name: str,
         ask: Callable[[AdminClient], Mapping[Any, Any]],
-        amiss: Callable[[Any], KafkaError | None] = lambda answer: None,
     ) -> dict[Any, Any]:
         """The results of futures; asked again while time may mend what went wrong."""
         deadline = time.monotonic() + self._settings.patience_seconds
         while True:
             answers, error = self._attempt(doing, ask, deadline)
-            error = error or next(filter(None, map(amiss, answers.values())), None)
             if error is None:
                 return answers
             if error.code() in NOWHERE:
@@ -170,26 +160,6 @@ class Questions:
 
 class _Nowhere(Exception):
     """There is no such topic."""
-
-
-def _unsettled(answer: Any) -> KafkaError | None:
-    """What is wrong with one of the partitions of a group."""
-    return next((one.error for one in answer.topic_partitions if one.error), None)
-
-
-def _committed(found: Any) -> Committed | None:
-    if found is None or found.offset < 0:
-        return None
-    return Committed(found.offset, _metadata(found))
-
-
-def _metadata(found: Any) -> str:
-    """Up to the NUL; where none was written, librdkafka may read on into foreign memory."""
-    try:
-        metadata = found.metadata or ""
-    except UnicodeDecodeError as error:
-        metadata = error.object.decode("utf-8", "replace")
-    return str(metadata).partition("\0")[0]
 
 
 def _topic_id(uuid: Any) -> str:
