@@ -1,8 +1,12 @@
 """The command `stream-em`: its group of commands and its way out."""
 
+import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
 
 import click
 
@@ -58,7 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     4 saved state and the world disagree, 5 drain deadline exceeded, 130 or 143 forced.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(_outcome(given))
+    code = _outcome(given)
+    if arguments is None and threading.active_count() > 1:
+        _leave(code)
+    sys.exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Without the interpreter's tidying up, which a thread left behind in a call can hold up
+    for good: what matters is durable by now.
+    """
+    logging.shutdown()
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _outcome(arguments: list[str]) -> int:

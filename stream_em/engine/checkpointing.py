@@ -108,6 +108,8 @@ class Checkpointer:
         except BaseException as error:
             if isinstance(error, OSError):  # it is tried again; others end the run
                 self._outputs.release()
+            else:
+                self._outputs.halt()
             seconds = time.perf_counter() - attempt.began
             return Outcome(checkpoint, None, seconds, None, error)
         self._outputs.release()

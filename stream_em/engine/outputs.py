@@ -149,6 +149,7 @@ class Outputs:
         self._all = [*self._sinks, *(writer for writer in beside if writer is not None)]
         self._slice_rows, self._drain = slice_rows, drain
         self.blocked_seconds = 0.0  # spent waiting for room, ever
+        self._halted = Event()
 
     @property
     def wanted(self) -> bool:
@@ -187,7 +188,7 @@ class Outputs:
     def _put(self, writer: Writer, columns: Columns) -> None:
         rows = len(next(iter(columns.values())))
         began = time.perf_counter()
-        while not writer.offer(columns, rows):
+        while not (writer.offer(columns, rows) or self._halted.is_set()):
             self.check()
             self._drain.check(f"output {writer.sink.name}")
         self.blocked_seconds += time.perf_counter() - began
@@ -205,6 +206,13 @@ class Outputs:
         """Let outputs go on that wait behind their barriers."""
         for writer in self._all:
             writer.release()
+
+    def halt(self) -> None:
+        """A checkpoint failed for good, as the loop is about to hear: wait for room no more.
+
+        Outputs stay behind its barrier, so what waits for room would do so for ever.
+        """
+        self._halted.set()
 
     def check(self) -> None:
         """Raise what went wrong in a writer."""

@@ -172,6 +172,18 @@ def test_the_second_signal_ends_at_once(number, code):
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == code
 
 
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["run", "nothing.toml"], 2)])
+def test_a_thread_left_behind_does_not_hold_up_the_end(here, arguments, code):
+    program = (
+        "import threading; from stream_em.cli import main\n"
+        "threading.Thread(target=threading.Event().wait).start(); main()\n"
+    )
+    command = [sys.executable, "-c", program, *arguments]
+    left = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert left.returncode == code
+    assert "stream-em" in left.stdout if code == 0 else "nothing.toml" in left.stderr
+
+
 def test_a_signalled_process_drains_and_leaves_with_0(here):
     command = [sys.executable, "-m", "stream_em", "run", "c.toml", "--set", "source.path=-"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -30,7 +30,7 @@ from stream_em_connectors.kafka.client import (
 )
 from stream_em_connectors.kafka.clients import client
 
-REAL = {"broker", "own_broker", "secure_broker"}
+REAL = {"brokers", "broker", "own_broker", "secure_broker"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

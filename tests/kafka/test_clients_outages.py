@@ -1,5 +1,7 @@
 """What every client promises when brokers go, hang and come back."""
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -8,6 +10,15 @@ from stream_em.errors import OutcomeUnknown, SinkFailed, SourceFailed, Unreachab
 from stream_em_connectors.kafka.client import Committed, TopicPartition
 
 SECONDS = 20.0
+ASKS = """
+import sys
+from stream_em_connectors.kafka.client import ClientSettings, ConsumerSettings, TopicPartition
+from stream_em_connectors.kafka.clients import client
+settings, place = ClientSettings(sys.argv[2], {}, "test", 30.0), TopicPartition("t", 0)
+consumer = client(sys.argv[1]).consumer(settings, ConsumerSettings("group", None))
+print(consumer.committed([place])[place])
+consumer.close()
+"""
 
 
 @pytest.fixture
@@ -44,6 +55,15 @@ def test_polling_goes_on_when_the_broker_is_back(own, reader, filled, produce, d
     assert [(one.offset, one.value) for one in found] == [(100, b"more")]
     assert consumer.connected
     assert consumer.errors["auth"] == 0
+
+
+@pytest.mark.parametrize("name", ["kafka-python", "librdkafka"])
+def test_a_broker_that_has_just_started_is_asked_for_offsets(brokers, name) -> None:
+    """Nobody coordinates the group yet; the first answers say so."""
+    with brokers.Broker() as new:
+        command = [sys.executable, "-c", ASKS, name, new.bootstrap]
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (asked.returncode, asked.stdout.strip()) == (0, "None"), asked.stderr
 
 
 def test_questions_to_a_broker_that_hangs_end(own, reader, filled) -> None:

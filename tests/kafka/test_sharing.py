@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -68,12 +69,24 @@ class Party:
         command = [sys.executable, "-m", "stream_em", "run", "-c", "run.toml", "--no-progress"]
         command += ["--set", f"engine.instance_id={name}"]
         with (self.folder / f"{name}.log").open("ab") as log:
-            self.engines[name] = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+            self.engines[name] = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONFAULTHANDLER": "1"},
+            )
 
     def leave(self, name: str) -> None:
         engine = self.engines.pop(name)
         engine.send_signal(signal.SIGTERM)
-        assert engine.wait(90) == 0, self.log(name)
+        try:
+            code: int | str = engine.wait(90)
+        except subprocess.TimeoutExpired:
+            engine.send_signal(signal.SIGABRT)  # its log then tells where it hangs
+            engine.wait(30)
+            code = "does not end"
+        assert code == 0, self.log(name)
 
     def learned(self, name: str) -> int:
         """Rows that the newest whole checkpoint of an engine knows."""

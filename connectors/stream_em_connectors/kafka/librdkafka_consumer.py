@@ -175,7 +175,8 @@ class LibrdkafkaConsumer(Consumer):
 
     def close(self, leave: bool = True) -> None:
         self._closed = True
-        self._questions.close()
+        with suppress(TimeoutError):
+            within(LEAVE_SECONDS, self._questions.close)
         if self._group is not None:
             self._group.silent = True
         holder, self._made = [self._made], None

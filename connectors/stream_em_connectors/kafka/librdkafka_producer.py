@@ -186,7 +186,8 @@ class LibrdkafkaProducer(Producer):
     def close(self) -> None:
         """What waits is dropped; its own close would abort and flush."""
         self._closed = True
-        self._questions.close()
+        with suppress(TimeoutError):
+            within(CLOSE_SECONDS, self._questions.close)
         holder, self._made = [self._made], None
         if holder[0] is not None:
             with suppress(TimeoutError, KafkaException):
