@@ -49,8 +49,8 @@ class Scatter(ABC):
         """
 
     @abstractmethod
-    def widened(self, root: Array) -> "Scatter":
-        """The scatter of one cluster plus rootᵀ root, root (D, D)."""
+    def widened(self, excess: Array) -> "Scatter":
+        """The scatter plus one matrix for each cluster, excess (K, D, D)."""
 
     @abstractmethod
     def permuted(self, order: Array) -> "Scatter":
@@ -96,8 +96,8 @@ class FullScatter(Scatter):
         values[p] += values[q] + spread.T @ spread
         return FullScatter(values)
 
-    def widened(self, root: Array) -> "FullScatter":
-        return FullScatter(self.values + root.T @ root)
+    def widened(self, excess: Array) -> "FullScatter":
+        return FullScatter(self.values + excess)
 
     def permuted(self, order: Array) -> "FullScatter":
         return FullScatter(self.values[:, order][:, :, order])
@@ -140,8 +140,8 @@ class DiagonalScatter(Scatter):
         values[p] += values[q] + np.square(spread).sum(axis=0)
         return DiagonalScatter(values)
 
-    def widened(self, root: Array) -> "DiagonalScatter":
-        return DiagonalScatter(self.values + np.square(root).sum(axis=0))
+    def widened(self, excess: Array) -> "DiagonalScatter":
+        return DiagonalScatter(self.values + np.diagonal(excess, axis1=1, axis2=2))
 
     def permuted(self, order: Array) -> "DiagonalScatter":
         return DiagonalScatter(self.values[:, order])
@@ -183,8 +183,8 @@ class PooledScatter(Scatter):
     def folded(self, p: int, q: int, spread: Array) -> "PooledScatter":
         return PooledScatter(self.values + spread.T @ spread)
 
-    def widened(self, root: Array) -> "PooledScatter":
-        return PooledScatter(self.values + root.T @ root)
+    def widened(self, excess: Array) -> "PooledScatter":
+        return PooledScatter(self.values + excess.sum(axis=0))
 
     def permuted(self, order: Array) -> "PooledScatter":
         return PooledScatter(self.values[order][:, order])

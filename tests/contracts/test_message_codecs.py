@@ -1,5 +1,6 @@
 """Codecs of single messages: what was written comes back, and no bad one takes another along."""
 
+import codecs
 import io
 import json
 import math
@@ -12,7 +13,7 @@ from typing import Any
 import fastavro
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stream_em.arrays import LARGEST
@@ -87,6 +88,8 @@ def test_what_was_written_comes_back(codec: Codec, rows: list[tuple[float, float
 
 
 @given(parts=st.lists(st.one_of(noise, st.tuples(singles, singles)), max_size=20))
+@example(parts=[b"\x00", codecs.BOM_UTF8])
+@example(parts=[b"0,", codecs.BOM_UTF8 + b"1,2"])
 def test_a_bad_message_takes_no_other_with_it(codec: Codec, parts: list[Any]) -> None:
     decode = codec.decoder(PLAIN)
     messages = [part if isinstance(part, bytes) else written(codec, *part) for part in parts]

@@ -41,8 +41,10 @@ def test_lengths_of_rows_do_not_matter(kind: Any) -> None:
         se.clusters(model, learned(model, Y))
         for Y in (X, X * np.random.default_rng(2).uniform(0.01, 1e6, size=(len(X), 1)))
     ]
-    np.testing.assert_allclose(found[0].means, found[1].means, atol=1e-12)
-    np.testing.assert_allclose(found[0].counts, found[1].counts)
+    # Of two starts that end alike but for their order, rounding may choose either.
+    order = (found[0].means @ found[1].means.T).argmax(axis=1)
+    np.testing.assert_allclose(found[0].means, found[1].means[order], atol=1e-12)
+    np.testing.assert_allclose(found[0].counts, found[1].counts[order])
     np.testing.assert_allclose(np.linalg.norm(found[0].means, axis=1), 1.0, atol=1e-14)
 
 

@@ -5,6 +5,7 @@ only where both agree, everything else is judged on its own.
 """
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
@@ -213,7 +214,7 @@ class CsvCodec:
         quoted = bool(quote) and block.data.find(quote.encode(), begin, end) >= 0
         alone = quoted or wrong is not None or end - begin < 2 * PIECE
         return pacsv.read_csv(
-            pa.BufferReader(pa.py_buffer(memoryview(block.data)[begin:end])),
+            pa.BufferReader(pa.py_buffer(self._unmarked(block.data, begin, end))),
             read_options=pacsv.ReadOptions(
                 use_threads=not alone,
                 block_size=room(end - begin) if alone else PIECE,
@@ -223,6 +224,14 @@ class CsvCodec:
             parse_options=parsing(self._dialect, quoted, wrong),
             convert_options=options,
         )
+
+    def _unmarked(self, data: bytes, begin: int, end: int) -> memoryview | bytes:
+        """The bytes for the parser, which swallows one byte order mark at their beginning.
+
+        A record that begins with one is to mean the same there as in the middle.
+        """
+        marked = self._dialect.encoding == TEXT and data.startswith(BOM_UTF8, begin, end)
+        return BOM_UTF8 + data[begin:end] if marked else memoryview(data)[begin:end]
 
 
 def _codes(dialect: Dialect) -> list[float]:
