@@ -56,7 +56,7 @@ ROOMS = (
 )
 WING_MAY_IMPORT = ("stream_em.arrays", "stream_em.errors", "stream_em.streams")
 GUESTS = {  # third-party package -> the rooms where it is received; numpy is at home
-    "numba": ("stream_em.kernels",),
+    "numba": ("stream_em.kernels", "stream_em_connectors.kafka.record_batches"),
     "prometheus_client": ("stream_em.metrics", "stream_em.server"),
     "starlette": ("stream_em.server",),
     "uvicorn": ("stream_em.server",),

@@ -21,7 +21,6 @@ from stream_em_connectors.kafka.client import (
     Committed,
     Consumer,
     ConsumerSettings,
-    Headers,
     OutOfRange,
     Rebalance,
     Topic,
@@ -29,6 +28,7 @@ from stream_em_connectors.kafka.client import (
 )
 from stream_em_connectors.kafka.complaints import Complaints
 from stream_em_connectors.kafka.kafka_python_group import GroupPolling
+from stream_em_connectors.kafka.kafka_python_records import BatchRecords, chunk
 from stream_em_connectors.kafka.kafka_python_wire import (
     REFUSALS,
     TRANSIENT,
@@ -154,7 +154,7 @@ class KafkaPythonConsumer(Consumer):
             raise translated(error, self._settings, "reading") from error
         if self._group is not None and self._group.fenced_out:
             raise fenced_out(self._reading)
-        return [_chunk(place, records) for place, records in found.items()]
+        return [chunk(place, stretches) for place, stretches in found.items()]
 
     def pause(self, places: Sequence[TopicPartition]) -> None:
         self._inner.pause(*(Place(*place) for place in places))
@@ -207,6 +207,7 @@ class KafkaPythonConsumer(Consumer):
             raise SourceFailed("the consumer is closed; open the source again")
         if self._made is None:
             self._made = KafkaConsumer(**self._options())
+            self._made._fetcher.PartitionRecords = BatchRecords
         return self._made
 
     def _options(self) -> dict[str, Any]:
@@ -259,17 +260,3 @@ def _topic_id(uuid: Any) -> str:
     if uuid is None:
         raise SettingsError("the brokers know no topic ids; Kafka 2.8 or later is needed")
     return base64.urlsafe_b64encode(uuid.bytes).decode().rstrip("=")
-
-
-def _chunk(place: Place, records: list[Any]) -> Chunk:
-    def headers(index: int) -> Headers:
-        return tuple(records[index].headers or ())
-
-    return Chunk(
-        TopicPartition(*place),
-        [record.offset for record in records],
-        [record.value for record in records],
-        [record.key for record in records],
-        [record.timestamp for record in records],
-        headers,
-    )
