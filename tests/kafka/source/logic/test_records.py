@@ -1,0 +1,58 @@
+"""Rejected records, keys and timestamps."""
+
+from typing import Any
+
+
+def test_rejected_records_come_with_all_that_is_known_of_them(
+    cluster: Any, kafka: Any, x: Any, polled: Any, rows: Any
+) -> None:
+    cluster.add(0, *x(1), b"bad", None, b"", *x(2), key=b"k")
+    (batch,) = polled(kafka(max_record_bytes=20).opened_at(None))
+    assert rows([batch]) == [1, 2]
+    told = [(one.offset, one.reason, one.raw, one.key, one.time) for one in batch.rejected]
+    assert told == [
+        (1, "decode_error", b"bad", b"k", 1.0),
+        (2, "empty", b"", b"k", 2.0),
+        (3, "empty", b"", b"k", 3.0),
+    ]
+    assert {(one.source, one.partition, one.headers) for one in batch.rejected} == {
+        ("t", 0, (("h", b"1"),))
+    }
+    assert batch.origins.keys == ("k", "k")
+    assert batch.next_positions.parts["t/0"]["offset"] == 5
+
+
+def test_rejected_records_behind_the_last_row_belong_to_the_next_batch(
+    cluster: Any, kafka: Any, x: Any, polled: Any
+) -> None:
+    cluster.add(0, b"bad", *x(1), b"bad", *x(2), b"bad")
+    stream = kafka(batch_size=1).opened_at(None)
+    batches = polled(stream)
+    assert [(len(b.rows), len(b.rejected)) for b in batches] == [(1, 1), (1, 1), (0, 1)]
+    assert [b.next_positions.parts["t/0"]["offset"] for b in batches] == [2, 4, 5]
+
+
+def test_nothing_but_rejected_records_still_moves_on(cluster: Any, kafka: Any, polled: Any) -> None:
+    cluster.add(0, *[None] * 10)
+    (batch,) = polled(kafka().opened_at(None))
+    assert (len(batch.rows), len(batch.rejected)) == (0, 10)
+    assert batch.next_positions.parts["t/0"]["offset"] == 10
+
+
+def test_keys_that_are_no_text_are_base64(cluster: Any, kafka: Any, x: Any, polled: Any) -> None:
+    cluster.add(0, *x(1), key="é".encode())
+    cluster.add(0, *x(2))
+    cluster.add(0, *x(3), key=b"\xff\x00")
+    (batch,) = polled(kafka().opened_at(None))
+    assert batch.origins.keys == ("é", None, "/wA=")
+
+
+def test_record_timestamps_are_event_times_where_wanted(
+    cluster: Any, kafka: Any, x: Any, polled: Any
+) -> None:
+    cluster.add(0, *x(1), b"bad", *x(2))
+    (batch,) = polled(kafka(time="@timestamp").opened_at(None))
+    assert batch.origins.times is not None
+    assert batch.origins.times.tolist() == [0.0, 2.0]
+    (without,) = polled(kafka().opened_at(None))
+    assert without.origins.times is None
