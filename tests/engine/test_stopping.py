@@ -181,9 +181,9 @@ def test_a_slow_output_holds_reading_back(blobs: Any) -> None:
 def test_a_drain_that_takes_too_long_says_so(
     store: DirectoryStore, X: np.ndarray, model: se.KMeans, newest: Any
 ) -> None:
-    gate, request = threading.Event(), Request()
+    gate = threading.Event()
     sink = Gated(gate, gate)
-    request_after, observe = stopping_after(4)
+    request, observe = stopping_after(4)
     source = MemorySource([X], batch_size=50)
     with pytest.raises(DrainTimeout, match=r"longer than 0\.2 s") as caught:
         run(
@@ -191,13 +191,13 @@ def test_a_drain_that_takes_too_long_says_so(
             model,
             [sink],
             store,
-            stop=request_after,
+            stop=request,
             observe=observe,
             shutdown_timeout_seconds=0.2,
         )
     gate.set()
     assert caught.value.exit_code == 5
-    assert not request.requested.is_set()
+    assert request.requested.is_set()
     assert newest(store).number == 0
 
 

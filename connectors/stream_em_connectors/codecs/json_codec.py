@@ -67,15 +67,14 @@ class JsonCodec:
     def _items(self, records: Sequence[bytes]) -> tuple[list[Any], dict[int, Row | Flaw]]:
         items: list[Any] = []
         verdicts: dict[int, Row | Flaw] = {}
-        decode, append, rest = self._decode, items.append, iter(records)
+        rest = iter(records)
         while True:
             try:
-                for one in rest:
-                    append(decode(one))
+                items.extend(map(self._decode, rest))  # keeps those before one that is refused
                 return items, verdicts
             except REFUSED:
                 verdicts[len(items)] = self._judged(records[len(items)])
-                append(self._filler)
+                items.append(self._filler)
 
     def _raw(self, items: list[Any]) -> Raw:
         n, fields = len(items), self._fields

@@ -22,7 +22,9 @@ def test_probes_find_broker_topic_and_a_record(
     produce(name, x(1, 2))
     found = list(kafka(name, group_id="never-joined").probes())
     assert [one.problem for one in found] == [None, None, None]
-    produce(name, [b"1;2"], partition=1)
+    other = topic()
+    produce(other, [b"1;2"])
+    assert "offset 0 is no row: decode_error" in str(list(kafka(other).probes())[-1].problem)
     absent = list(kafka(f"{name}-absent").probes())
     assert "does not exist" in str(absent[-1].problem)
 
