@@ -13,7 +13,7 @@ from stream_em.kernels.plain import FLOOR
 from stream_em.models.protocol import Clusters, Expectation, Model
 from stream_em.moments import Moments
 
-CELLS = 1_000_000  # numbers of one array of conditional laws, at most: kinds are taken in turns
+CELLS = 1_000_000  # numbers of an array, at most: kinds and rows are taken in turns
 
 
 def expect(model: Model, clusters: Clusters, Z: Array) -> Expectation:
@@ -23,7 +23,7 @@ def expect(model: Model, clusters: Clusters, Z: Array) -> Expectation:
     """
     if model.missing is None or not np.isnan(Z).any():
         return model.e_step(clusters, Z)
-    found = patterns(Z)
+    found = _patterns(clusters, Z)
     ordinary = model.e_step(clusters, np.where(np.isnan(Z), 0.0, Z))
     distance = np.array(ordinary.nearest_distance)
     labels = np.array(ordinary.labels)
@@ -48,12 +48,15 @@ def expect(model: Model, clusters: Clusters, Z: Array) -> Expectation:
     )
 
 
+def _patterns(clusters: Clusters, Z: Array) -> Patterns:
+    """The incomplete rows, by as many at a time of each kind as take little room."""
+    return patterns(Z, max(1, CELLS // clusters.means.size))
+
+
 def _laws(clusters: Clusters, found: Patterns) -> Iterator[tuple[Patterns, Conditional]]:
     """The conditional laws of all kinds, so many at a time that they take little room."""
     K, D = clusters.means.shape
-    at_once = max(1, CELLS // (K * D * D))
-    for first in range(0, len(found.observed), at_once):
-        some = found.some(first, first + at_once)
+    for some in found.turns(max(1, CELLS // (K * D * D)), max(1, CELLS // (K * D))):
         yield some, conditional(clusters, some.observed)
 
 
@@ -108,22 +111,21 @@ def tally_expected(model: Model, clusters: Clusters, Z: Array, weights: Array, R
         clusters.means,
         model.relevance(clusters, Z[complete]),
     )
-    found = patterns(Z)
-    if not model.has_density:
-        return moments.merge(total, _filled_in(model, clusters, Z, weights, R, found))
-    for some, law in _laws(clusters, found):
-        total = moments.merge(total, _expected(model, clusters, Z, weights, R, some, law))
+    found = _patterns(clusters, Z)
+    if model.has_density:
+        for some, law in _laws(clusters, found):
+            total = moments.merge(total, _expected(model, clusters, Z, weights, R, some, law))
+        return total
+    for some in found.turns(len(found.rows), max(1, CELLS // clusters.means.size)):
+        total = moments.merge(total, _filled_in(model, clusters, Z, weights, R, some.rows))
     return total
 
 
 def _filled_in(
-    model: Model, clusters: Clusters, Z: Array, weights: Array, R: Array, found: Patterns
+    model: Model, clusters: Clusters, Z: Array, weights: Array, R: Array, rows: Array
 ) -> Moments:
     """The limit of no spread: what a row lacks is where each cluster has its mean."""
-    rows, filled = (
-        found.rows,
-        np.where(np.isnan(Z[found.rows]), clusters.means[:, None], Z[found.rows]),
-    )
+    filled = np.where(np.isnan(Z[rows]), clusters.means[:, None], Z[rows])
     return _each_its_own(model, clusters, filled, weights[rows], R[rows], None)
 
 

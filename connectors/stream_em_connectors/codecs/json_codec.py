@@ -46,7 +46,7 @@ class JsonCodec:
         shape, places = _structure(tree)
         self._decode = msgspec.json.Decoder(shape).decode
         self._filler = self._decode(msgspec.json.encode(_zeros(tree)))
-        self._features = _getter([places[name] for name in fields.features])
+        self._features = _getter(shape, [places[name] for name in fields.features])
         self._numbers = _gaps if fields.missing else np.fromiter
         self._extra = {
             name: attrgetter(places[name])
@@ -246,8 +246,10 @@ def _zeros(tree: Tree) -> dict[str, Any]:
     return {name: _zeros(leaf) if isinstance(leaf, dict) else 0.0 for name, leaf in tree.items()}
 
 
-def _getter(places: list[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """All values of an item as a tuple, also for one place and for none."""
+def _getter(shape: type[msgspec.Struct], places: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """The values of an item at these places as a tuple, also for one place and for none."""
+    if shape.__struct_fields__ == tuple(places):
+        return msgspec.structs.astuple  # twice as quick
     if len(places) > 1:
         return attrgetter(*places)
     if places:

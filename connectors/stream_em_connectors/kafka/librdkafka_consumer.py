@@ -42,8 +42,8 @@ STATISTICS_MS = 1000  # they tell which brokers are up
 LEAVE_SECONDS = 2.0
 FETCH_BYTES = 4 * 1024 * 1024  # of one partition in one answer
 QUEUE_KBYTES = 64 * 1024  # fetched ahead
-QUEUE_RECORDS = 1_000_000  # the same; whichever comes first
-FULL_MS = 5  # until a full queue is looked at again; a second, its default, leaves it empty
+QUEUE_RECORDS = 200_000  # the same; whichever comes first
+FULL_MS = 10  # until a full queue is looked at again; a second, its default, leaves it empty
 
 
 @final
