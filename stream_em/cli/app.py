@@ -13,6 +13,8 @@ import click
 from stream_em.cli import check, config, demo, health, init, inspect, replay, run, score
 from stream_em.cli.shell import shell
 
+FLUSH_SECONDS = 1.0  # for what was said last to be taken
+
 
 def _show_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
     if not value or context.resilient_parsing:
@@ -70,13 +72,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _leave(code: int) -> NoReturn:
     """Without the interpreter's tidying up, which a thread left behind in a call can hold up
-    for good: what matters is durable by now.
+    for good: what matters is durable by now. Nor does a reader who takes nothing hold it up.
     """
-    logging.shutdown()
-    with suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
+    flushing = threading.Thread(target=_flush, daemon=True)
+    flushing.start()
+    flushing.join(FLUSH_SECONDS)
     os._exit(code)
+
+
+def _flush() -> None:
+    for flush in (
+        logging.shutdown,
+        *(stream.flush for stream in (sys.stdout, sys.stderr) if stream is not None),
+    ):
+        with suppress(OSError, ValueError):
+            flush()
 
 
 def _outcome(arguments: list[str]) -> int:

@@ -41,11 +41,11 @@ def conditional(clusters: Clusters, observed: Array) -> Conditional:
     kept = (observed[:, :, None] & observed[:, None, :])[:, None]
     lower = np.linalg.cholesky(np.where(kept, covariances, np.eye(D)))
     whitening = np.linalg.inv(lower)
-    seen, unseen = observed[:, None, None, :], ~observed[:, None, :, None]
-    inverse = np.where(kept, whitening.swapaxes(-1, -2) @ whitening, 0.0)
-    gain = np.where(unseen & seen, covariances @ inverse, 0.0)
-    lost = ~observed[:, None, :, None] & ~observed[:, None, None, :]
-    left = np.where(lost, covariances - gain @ covariances, 0.0)
+    seen, unseen = observed[:, None, :, None], ~observed[:, None, None, :]
+    half = np.linalg.solve(lower, np.where(seen & unseen, covariances, 0.0))  # L⁻¹ Σ_ou
+    gain = np.linalg.solve(lower.swapaxes(-1, -2), half).swapaxes(-1, -2)
+    lost = ~observed[:, None, :, None] & unseen
+    left = np.where(lost, covariances - half.swapaxes(-1, -2) @ half, 0.0)
     log_root = np.log(np.diagonal(lower, axis1=-2, axis2=-1)).sum(axis=-1)
     return Conditional(whitening, log_root, gain, left)
 

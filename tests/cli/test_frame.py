@@ -184,6 +184,31 @@ def test_a_thread_left_behind_does_not_hold_up_the_end(here, arguments, code):
     assert "stream-em" in left.stdout if code == 0 else "nothing.toml" in left.stderr
 
 
+STUCK = """
+import sys, threading, time
+from stream_em.cli import main
+threading.Thread(target=sys.stdout.buffer.write, args=(bytes(10_000_000),)).start()
+time.sleep(0.5)
+main()
+"""
+
+
+def test_a_reader_who_takes_nothing_does_not_hold_up_the_end(here):
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", STUCK, "run", "nothing.toml"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "env": environment}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.wait(60) == 2
+
+
+def test_nobody_at_standard_output_changes_no_exit_code(here):
+    program = "import threading; from stream_em.cli import main\n"
+    program += "threading.Thread(target=threading.Event().wait).start(); main()\n"
+    line = ["sh", "-c", 'exec "$0" -c "$1" run nothing.toml >&-', sys.executable, program]
+    left = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert (left.returncode, "Traceback" in left.stderr) == (2, False)
+
+
 def test_a_signalled_process_drains_and_leaves_with_0(here):
     command = [sys.executable, "-m", "stream_em", "run", "c.toml", "--set", "source.path=-"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -38,6 +38,7 @@ from stream_em_connectors.kafka.kafka_python_wire import (
     translated,
 )
 from stream_em_connectors.kafka.memberships import Membership
+from stream_em_connectors.kafka.record_batches import taken_apart
 from stream_em_connectors.kafka.rivals import fenced_out
 
 T = TypeVar("T")
@@ -206,6 +207,7 @@ class KafkaPythonConsumer(Consumer):
         if self._closed:
             raise SourceFailed("the consumer is closed; open the source again")
         if self._made is None:
+            taken_apart(b"", 0)  # compiled before the first fetch
             self._made = KafkaConsumer(**self._options())
             self._made._fetcher.PartitionRecords = BatchRecords
         return self._made

@@ -7,7 +7,7 @@ client does with positions, transactions and checksums stays as it is.
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, NoReturn, final
 
 import kafka.errors as wrong
 import numpy as np
@@ -18,6 +18,7 @@ from stream_em.arrays import Array
 from stream_em_connectors.kafka.client import Chunk, Headers, TopicPartition
 from stream_em_connectors.kafka.record_batches import headers_at, pieces, taken_apart
 
+NO_TIME = -1
 COLUMNAR = 2  # the format of batches that are taken apart at once; older ones go record by record
 
 
@@ -75,10 +76,12 @@ class BatchRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
     """The records of one partition in one answer, handed out in stretches."""
 
     _rest: Stretch | None = None  # of a batch that was larger than what was asked for
+    _next_inline_exception: Exception | None  # for the next call
 
     def take(self, n: int | None = None) -> Taken:
         """Up to n records; a fault behind some good ones is raised at the next call."""
-        self._maybe_raise_next_inline_exception()
+        if self._next_inline_exception is not None:
+            self._fail(self._next_inline_exception)
         taken = Taken()
         try:
             while n is None or len(taken) < n:
@@ -94,9 +97,14 @@ class BatchRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
                 self.next_fetch_offset = int(stretch.offsets[-1]) + 1
         except Exception as error:
             if not len(taken):
-                raise
+                self._fail(error)
             self._next_inline_exception = error
         return taken
+
+    def _fail(self, error: Exception) -> NoReturn:
+        """What is left of the answer is dropped: the position stays, and is fetched anew."""
+        self.drain()
+        raise error
 
     def _maybe_skip_record(self, record: Stretch) -> bool:
         return False  # `_unpack_records` leaves out what lies before the position
@@ -142,11 +150,16 @@ class BatchRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
             raise wrong.CorruptRecordError("a record does not have its checksum")
         return Stretch(
             np.array([record.offset for record in found], np.int64),
-            np.array([record.timestamp for record in found], np.int64),
+            np.array([_time(record) for record in found], np.int64),
             [record.value for record in found],
             [record.key for record in found],
             [tuple(record.headers or ()) for record in found],
         )
+
+
+def _time(record: Any) -> int:
+    """Milliseconds; the oldest format knows no times."""
+    return NO_TIME if record.timestamp is None else int(record.timestamp)
 
 
 def _columns(batch: Any) -> Stretch:

@@ -1,4 +1,4 @@
-"""The client `librdkafka`: the package confluent-kafka, an extra, several times faster."""
+"""The client `librdkafka`: the package confluent-kafka, an extra that writes far faster."""
 
 from typing import final
 

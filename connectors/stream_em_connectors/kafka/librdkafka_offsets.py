@@ -25,7 +25,7 @@ from stream_em_connectors.kafka.librdkafka_wire import (
 )
 from stream_em_connectors.kafka.reaching import refused
 
-STEP_SECONDS = 1.0  # for one answer, between two looks at what the client complains of
+STEP_SECONDS = 1.0  # for an answer, and twice as long each time: one that is late is lost
 RETRY_SECONDS = 0.1
 
 
@@ -49,8 +49,11 @@ class GroupOffsets:
             return {}
         inquirer, asked = self._inquirer(group), [Place(*place) for place in places]
         deadline = time.monotonic() + self._settings.patience_seconds
+        step = STEP_SECONDS
         while True:
-            answers, error = _asked(inquirer, asked, deadline)
+            left = max(0.01, deadline - time.monotonic())
+            answers, error = _asked(inquirer, asked, min(step, left))
+            step *= 2
             told = inquirer.poll(0)  # of refusals and of rights that lack
             if error is None:
                 found = {TopicPartition(one.topic, one.partition): one for one in answers}
@@ -77,12 +80,11 @@ class GroupOffsets:
 
 
 def _asked(
-    inquirer: Any, places: list[Any], deadline: float
+    inquirer: Any, places: list[Any], seconds: float
 ) -> tuple[Sequence[Any], KafkaError | None]:
     """Answers, and the first error of the question or of one of its partitions."""
-    step = max(0.01, min(STEP_SECONDS, deadline - time.monotonic()))
     try:
-        answers = inquirer.committed(places, step)
+        answers = inquirer.committed(places, seconds)
     except KafkaException as error:
         return (), error.args[0]
     return answers, next((one.error for one in answers if one.error), None)

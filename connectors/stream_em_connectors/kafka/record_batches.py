@@ -70,6 +70,18 @@ def _part(data: Array, at: int, stop: int) -> tuple[int, int, int]:
 
 
 @_compiled
+def _behind_headers(data: Array, at: int, stop: int) -> int:
+    """The place behind the headers whose number lies at a place; `BROKEN` where none are."""
+    count, at = _varint(data, at)
+    while count > 0 and at != BROKEN:
+        begin, end, at = _part(data, at, stop)
+        if at != BROKEN:
+            at = BROKEN if end < begin else _part(data, at, stop)[2]
+        count -= 1
+    return BROKEN if count else at
+
+
+@_compiled
 def _taken_apart(data: Array, table: Array) -> int:
     """Fill table (COLUMNS, n) of the n records in data; the number of whole ones before a fault.
 
@@ -78,9 +90,9 @@ def _taken_apart(data: Array, table: Array) -> int:
     at, n = 0, table.shape[1]
     for i in range(n):
         length, at = _varint(data, at)
-        stop = at + length
-        if at == BROKEN or length < 0 or stop > len(data) or length < SHORTEST - 1:
+        if at == BROKEN or length < SHORTEST - 1 or length > len(data) - at:
             return i
+        stop = at + length
         table[0, i], at = _varint(data, at + 1)  # behind the attributes
         if at != BROKEN:
             table[1, i], at = _varint(data, at)
@@ -91,8 +103,7 @@ def _taken_apart(data: Array, table: Array) -> int:
         if at == BROKEN:
             return i
         table[6, i] = at
-        count, at = _varint(data, at)
-        if at == BROKEN or count < 0 or at > stop or (count == 0 and at != stop):
+        if _behind_headers(data, at, stop) != stop:
             return i
         at = stop
     return n if at == len(data) else n + 1
@@ -131,7 +142,7 @@ def pieces(data: bytes, begins: Array, ends: Array) -> list[bytes | None]:
 
 
 def headers_at(data: bytes, at: int) -> Headers:
-    """The headers of a record whose number lies at a place. Raises `ValueError` for damaged ones.
+    """The headers of a record that was taken apart, whose number lies at a place.
 
     >>> headers_at(bytes([2, 2, 0x61, 1]), 0)
     (('a', None),)
@@ -141,11 +152,7 @@ def headers_at(data: bytes, at: int) -> Headers:
     found: list[tuple[str, bytes | None]] = []
     for _ in range(count):
         begin, end, at = _part(view, at, len(data))
-        if at == BROKEN or end < begin:
-            raise ValueError("the name of a header is damaged")
         name = data[begin:end].decode("utf-8", "replace")
         begin, end, at = _part(view, at, len(data))
-        if at == BROKEN:
-            raise ValueError("the value of a header is damaged")
         found.append((name, None if end < begin else data[begin:end]))
     return tuple(found)

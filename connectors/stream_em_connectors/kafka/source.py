@@ -53,7 +53,7 @@ class KafkaSource(Source):
     start: str | datetime = "earliest"  # or latest, committed, an ISO 8601 time; of a fresh run
     batch_size: int = 1000  # rows, at most
     max_wait_ms: int = 100  # a smaller batch is handed out after this
-    client: str = "kafka-python"  # or librdkafka, an extra, which is faster
+    client: str = "kafka-python"  # or librdkafka, an extra
     sharing: str = "none"  # or "group"
     session_timeout_seconds: float = 45.0  # a member silent for longer loses its partitions
     on_gap: str = "error"  # or "skip": go on where records were deleted before they were read
