@@ -24,6 +24,7 @@ from stream_em_connectors.kafka.reaching import refused, unreachable
 
 STEP_SECONDS = 0.02  # between two looks at what the client complains of
 RETRY_SECONDS = 0.1
+SPREAD_SECONDS = 5.0  # until all brokers know of a topic that is new
 OffsetSpec: Any = _OffsetSpec  # has no types
 NOWHERE = frozenset((KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC))
 
@@ -106,14 +107,15 @@ class Questions:
         if not places:
             return {}
         topics = ", ".join(sorted({place.topic for place in places}))
-        found = self._answers(
-            doing,
-            topics,
-            lambda admin: admin.list_offsets(
-                {Place(*place): spec for place in places},
-                isolation_level=IsolationLevel.READ_COMMITTED,
-            ),
-        )
+
+        def ask(admin: AdminClient) -> Mapping[Any, Any]:
+            wanted = {Place(*place): spec for place in places}
+            return admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED)
+
+        try:
+            found = self._answers(doing, topics, ask, SPREAD_SECONDS)
+        except _Nowhere as error:
+            raise unreachable(self._settings, doing, str(error)) from error
         return {TopicPartition(at.topic, at.partition): one.offset for at, one in found.items()}
 
     def _answers(
@@ -121,17 +123,25 @@ class Questions:
         doing: str,
         name: str,
         ask: Callable[[AdminClient], Mapping[Any, Any]],
+        spread: float = 0.0,
     ) -> dict[Any, Any]:
-        """The results of futures; asked again while time may mend what went wrong."""
-        deadline = time.monotonic() + self._settings.patience_seconds
+        """The results of futures; asked again while time may mend what went wrong.
+
+        Raises `_Nowhere` for a topic that is still not there after `spread` seconds.
+        """
+        began = time.monotonic()
+        deadline = began + self._settings.patience_seconds
         while True:
             answers, error = self._attempt(doing, ask, deadline)
             if error is None:
                 return answers
-            if error.code() in NOWHERE:
-                raise _Nowhere(f"{name} is nowhere")
-            if error.code() not in MENDING or time.monotonic() > deadline:
+            code, now = error.code(), time.monotonic()
+            if code in NOWHERE and now >= began + spread:
+                raise _Nowhere(f"the brokers know nothing of {name}")
+            if code not in MENDING | NOWHERE:
                 raise translated(error, self._settings, doing, name)
+            if now > deadline:
+                raise unreachable(self._settings, doing, error.str())
             time.sleep(RETRY_SECONDS)
 
     def _attempt(

@@ -39,7 +39,18 @@ SILENCES = frozenset(
         KafkaError.NOT_COORDINATOR,
     )
 )
-MENDING = SILENCES | frozenset((KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError.LEADER_NOT_AVAILABLE))
+MENDING = SILENCES | frozenset(  # also while a partition changes its leader, or a broker comes back
+    (
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.KAFKA_STORAGE_ERROR,
+    )
+)
 FATAL_TO_READING = frozenset(
     (
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
