@@ -66,6 +66,24 @@ def test_a_broker_that_has_just_started_is_asked_for_offsets(brokers, name) -> N
     assert (asked.returncode, asked.stdout.strip()) == (0, "None"), asked.stderr
 
 
+def test_transactions_go_on_when_the_broker_is_back(own, writer, new_topic, read_topic) -> None:
+    name = new_topic(own.bootstrap)
+    producer = writer(f"tx-{name}", servers=own.bootstrap)
+    producer.init_transactions(SECONDS)
+    for number in range(3):
+        producer.begin()
+        producer.send(name, None, b"%d" % number)
+        if number == 1:
+            own.kill()
+            time.sleep(1.0)  # for the client to see that all brokers are gone
+            own.start()
+        producer.flush(SECONDS)
+        place = {TopicPartition(name, 0): Committed(number, "")}
+        producer.send_offsets(f"g-{name}", place, SECONDS)
+        producer.commit(SECONDS)
+    assert [one.value for one in read_topic(name, own.bootstrap)] == [b"0", b"1", b"2"]
+
+
 def test_questions_to_a_broker_that_hangs_end(own, reader, filled) -> None:
     consumer = reader(servers=own.bootstrap, patience=1.0)
     consumer.assign({filled: 0})

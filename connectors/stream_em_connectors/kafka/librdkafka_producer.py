@@ -222,6 +222,9 @@ class LibrdkafkaProducer(Producer):
         if writing.transactional_id is not None:
             chosen["transactional.id"] = writing.transactional_id
             chosen["transaction.timeout.ms"] = int(writing.transaction_seconds * 1000)
+            # Once all brokers were away, its default begins anew with new ones and asks a
+            # group's coordinator that is gone, for ever (2.16).
+            chosen["metadata.recovery.strategy"] = "none"
         try:
             return Inner(chosen)
         except KafkaException as error:
