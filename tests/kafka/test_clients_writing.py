@@ -196,6 +196,36 @@ def test_opening_aborts_what_a_dead_producer_left(transacting, reader, topic, re
     assert [one.value for one in read_topic(name)] == [b"kept"]
 
 
+def test_a_fenced_producer_with_records_under_way_does_not_fence_its_rival(
+    transacting, topic, read_topic
+) -> None:
+    name = topic(3)
+    zombie = transacting(f"tx-{name}")
+    zombie.begin()
+    for number in range(500):
+        zombie.send(name, None, b"old %d" % number)
+    zombie.flush(SECONDS)
+    rival = transacting(f"tx-{name}")
+    rival.begin()
+    rival.send(name, None, b"new")
+
+    def go_on() -> None:
+        for number in range(5_000):
+            zombie.send(name, None, b"late %d" % number)
+        zombie.flush(SECONDS)
+
+    with pytest.raises(Fenced):
+        go_on()
+    time.sleep(2.0)  # for what the client does by itself
+    rival.flush(SECONDS)
+    rival.commit(SECONDS)
+    rival.begin()
+    rival.send(name, None, b"newer")
+    rival.flush(SECONDS)
+    rival.commit(SECONDS)
+    assert sorted(one.value for one in read_topic(name)) == [b"new", b"newer"]
+
+
 def fences_at_commit(producer, name: str) -> None:
     producer.send(name, None, b"late")
     producer.commit(SECONDS)

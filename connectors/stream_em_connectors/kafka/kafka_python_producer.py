@@ -185,7 +185,10 @@ class KafkaPythonProducer(Producer):
             chosen["transactional_id"] = writing.transactional_id
             chosen["transaction_timeout_ms"] = int(writing.transaction_seconds * 1000)
         try:
-            return KafkaProducer(**chosen)
+            made = KafkaProducer(**chosen)
+            if writing.transactional_id is not None:
+                _give_way(made._transaction_manager)
+            return made
         except RuntimeError as error:  # a library for the codec is missing
             advice = translated(wrong.UnsupportedCodecError(str(error)), self._settings, "opening")
             raise SettingsError(str(advice)) from error
@@ -223,6 +226,22 @@ class KafkaPythonProducer(Producer):
         failure = _delivery_failure(error, topic, self._writing, self._settings)
         self._deliveries.failed(failure)
         self._deliveries.settled(size)
+
+
+def _give_way(manager: Any) -> None:
+    """To a rival, for good.
+
+    By itself the client answers a refused epoch with a new one under the same id, and so
+    fences in turn who has taken it over (3.0.12).
+    """
+
+    def fenced_out(_: object, result: Any) -> None:
+        error = wrong.ProducerFencedError()
+        manager.transition_to_fatal_error(error)
+        result.done(error)
+
+    manager._FATAL_ERRORS = manager._FATAL_ERRORS | {wrong.InvalidProducerEpochError}
+    manager._restart_epoch_bump_without_producer_id = fenced_out
 
 
 def _ended(metadata: str) -> str:

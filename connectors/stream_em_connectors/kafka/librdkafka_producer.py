@@ -107,7 +107,7 @@ class LibrdkafkaProducer(Producer):
             except BufferError:
                 self._send_when_room(topic, key, value, headers)
         except KafkaException as error:
-            if error.args[0].code() == KafkaError._STATE:
+            if error.args[0].code() in (KafkaError._STATE, KafkaError._FATAL):
                 self._check_transaction()
             raise self._translated(error.args[0], f"writing to topic {topic}", topic) from error
 
