@@ -160,12 +160,15 @@ class Watch:
         self._latest: Figures | None = None
         self._next = 0.0  # monotonic seconds: when to show the next figures
         self._past: deque[tuple[float, int]] = deque()  # monotonic seconds, events
+        self._state = ""
 
     def __call__(self, snapshot: "Snapshot") -> None:
         """Called once per batch."""
         now = time.monotonic()
-        if not self._past:
-            self._past.append((now, snapshot.published.version))
+        begins = snapshot.state == "running" != self._state  # what a checkpoint knew is no news
+        if begins or not self._past:
+            self._past = deque([(now, snapshot.published.version)])
+        self._state = snapshot.state
         if not snapshot.input.connected:
             return  # whether the input has an end is not known yet
         self._latest = figures_of(snapshot)

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 @click.option("--until-end", is_flag=True, help="Stop at the end as it is now; do not follow.")
 @click.option("--max-events", type=click.IntRange(min=1), help="Stop before more than N rows.")
 @click.option("--dry-run", is_flag=True, help="Read one batch, learn one step, write nothing.")
-@click.option("--fresh", is_flag=True, help="Start anew: delete checkpoints, cut the outputs.")
+@click.option(
+    "--fresh", is_flag=True, help="Start anew: delete checkpoints, cut files; topics keep theirs."
+)
 @click.option("--overwrite", is_flag=True, help="Let a first run cut outputs that are not empty.")
 @click.option(
     "--continue",

@@ -149,6 +149,35 @@ def test_where_there_is_no_terminal_log_lines_tell_how_it_goes(caplog):
     assert record.events == 0
 
 
+class Rates:
+    """A display that remembers rates."""
+
+    every_seconds, lasting = 0.0, False
+
+    def __init__(self):
+        self.found = []
+
+    def show(self, figures, rate):
+        self.found.append(rate)
+
+    def close(self):
+        """Nothing is open."""
+
+
+def test_the_rate_after_a_resume_leaves_out_what_the_checkpoint_knew():
+    meter, rates = Meter(KMeans(2)), Rates()
+    with watching(10.0) as watch:
+        watch.display = rates
+        watch(meter.state("restoring"))
+        meter.restored(10**9)
+        meter.input(connected=True)
+        watch(meter.state("running"))
+        time.sleep(0.01)
+        watch(meter.idle(0.01))
+    assert rates.found
+    assert max(rates.found) < 1.0
+
+
 # -- signals ------------------------------------------------------------------------------
 
 
