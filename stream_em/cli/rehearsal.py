@@ -9,6 +9,8 @@ from stream_em.cli.shell import say
 from stream_em.config import Plan
 from stream_em.engine.authority import newest
 from stream_em.engine.gate import admitted
+from stream_em.engine.loop import MAX_REJECT_RATIO
+from stream_em.engine.rejects import Tribunal
 from stream_em.engine.settings import compare, is_blank
 from stream_em.state import Info
 from stream_em.streams import Batch, Source, Stream
@@ -19,7 +21,8 @@ PATIENCE_SECONDS = 10.0  # for the first batch
 def rehearse(plan: Plan, fresh: bool, accept_source_change: bool) -> None:
     """Go through the motions of a run up to the first step; lock, join and write nothing.
 
-    Raises what a run would raise up to there: `Unreachable` where nobody answers.
+    Raises what a run would raise up to there: `Unreachable` where nobody answers,
+    `TooManyRejects` for a batch that would stop it.
     """
     source = _alone(plan.source).named(plan.engine.name, plan.engine.instance_id)
     found = None if fresh or plan.store is None else newest(plan.store)
@@ -39,6 +42,8 @@ def rehearse(plan: Plan, fresh: bool, accept_source_change: bool) -> None:
             return
         batch = admitted(plan.model, state, batch, tuple(stream.features))
         _report(batch, se.step(plan.model, state, batch.rows, **_beside(batch))[1])
+        ratio = getattr(source, "max_reject_ratio", MAX_REJECT_RATIO)
+        Tribunal(ratio).judge(len(batch.rows), batch.rejected)
     finally:
         stream.close()
     say("dry run      all well; nothing was written")
@@ -74,7 +79,8 @@ def _report(batch: Batch, info: Info) -> None:
     say(f"batch        {len(batch.rows):,} rows accepted, {len(batch.rejected):,} rejected")
     for refused in batch.rejected[:3]:
         place = f"{refused.source} at {refused.offset}"
-        say(f"rejected     {place}: {refused.reason}: {refused.detail}")
+        field = f" in field {refused.field!r}" if refused.field else ""
+        say(f"rejected     {place}: {refused.reason}{field}: {refused.detail}")
     if not info.events:
         say("step         rows are held until there are enough to seed from")
         return

@@ -56,6 +56,14 @@ def test_a_dry_run_writes_nothing(cli, here, files):
     assert files() == before
 
 
+def test_a_dry_run_that_rejects_everything_says_so(cli, here):
+    (here / "in.csv").write_text("x,y\n" + "one,two\n" * 1500)
+    left = cli("run", "c.toml", "--dry-run", "--set", "source.batch_size=2000")
+    assert left.code == 1
+    assert "in field 'x'" in left.err + left.out
+    assert "all well" not in left.err + left.out
+
+
 def test_a_dry_run_finds_what_a_run_would(cli, here):
     assert cli("run", "c.toml", "--dry-run", "--set", "source.path=none.csv").code == 3
     assert cli("run", "c.toml").code == 0
