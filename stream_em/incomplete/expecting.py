@@ -50,13 +50,18 @@ def expect(model: Model, clusters: Clusters, Z: Array) -> Expectation:
 
 def _patterns(clusters: Clusters, Z: Array) -> Patterns:
     """The incomplete rows, by as many at a time of each kind as take little room."""
-    return patterns(Z, max(1, CELLS // clusters.means.size))
+    return patterns(Z, _rows_at_once(clusters))
+
+
+def _rows_at_once(clusters: Clusters) -> int:
+    """How many rows may lie beside the means of all clusters."""
+    return max(1, CELLS // clusters.means.size)
 
 
 def _laws(clusters: Clusters, found: Patterns) -> Iterator[tuple[Patterns, Conditional]]:
     """The conditional laws of all kinds, so many at a time that they take little room."""
     K, D = clusters.means.shape
-    for some in found.turns(max(1, CELLS // (K * D * D)), max(1, CELLS // (K * D))):
+    for some in found.turns(max(1, CELLS // (K * D * D)), _rows_at_once(clusters)):
         yield some, conditional(clusters, some.observed)
 
 
@@ -116,7 +121,7 @@ def tally_expected(model: Model, clusters: Clusters, Z: Array, weights: Array, R
         for some, law in _laws(clusters, found):
             total = moments.merge(total, _expected(model, clusters, Z, weights, R, some, law))
         return total
-    for some in found.turns(len(found.rows), max(1, CELLS // clusters.means.size)):
+    for some in found.turns(len(found.rows), _rows_at_once(clusters)):
         total = moments.merge(total, _filled_in(model, clusters, Z, weights, R, some.rows))
     return total
 
