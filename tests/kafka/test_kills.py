@@ -120,18 +120,18 @@ class World:
         with (self.folder / "log.txt").open("ab") as log:
             return subprocess.Popen([*command, *options], cwd=self.folder, stdout=log, stderr=log)
 
-    def checkpoints(self) -> int:
-        return max(
-            (int(path.name.split("-")[0]) for path in self.folder.glob("checkpoints/*.ckpt")),
-            default=-1,
-        )
+    def checkpoints(self) -> set[str]:
+        """Names of the files; each run writes its own, also under a number that was there."""
+        return {path.name for path in self.folder.glob("checkpoints/*.ckpt")}
 
     def log(self) -> str:
         return (self.folder / "log.txt").read_text()[-6000:]
 
-    def moves_on(self, engine: subprocess.Popen[bytes], seconds: float = 60) -> bool:
-        """Wait until a checkpoint more is there; False if the engine ended instead."""
-        before, deadline = self.checkpoints(), time.monotonic() + seconds
+    def moves_on(
+        self, engine: subprocess.Popen[bytes], before: set[str], seconds: float = 60
+    ) -> bool:
+        """Wait for a checkpoint that is not among `before`; False if the engine ended instead."""
+        deadline = time.monotonic() + seconds
         while self.checkpoints() <= before:
             if engine.poll() is not None:
                 return False
@@ -193,15 +193,16 @@ def test_kills_at_random_moments_and_a_broker_that_goes_and_comes(
     draw = random.Random(os.environ.get("STREAM_EM_KILLS_SEED", "kafka"))
     lived = 0
     for life in range(KILLS):
+        before = world.checkpoints()
         feed.some(ROWS // KILLS)
         engine = world.start()
         if life == KILLS // 2:
-            assert world.moves_on(engine), world.log()
+            assert world.moves_on(engine, before), world.log()
             own_broker.restart()
         elif draw.random() < 0.2:
             time.sleep(2 * draw.random())
         else:
-            assert world.moves_on(engine), world.log()
+            assert world.moves_on(engine, before), world.log()
         time.sleep(0.6 * draw.random() ** 2)
         lived += engine.poll() is None
         engine.send_signal(signal.SIGKILL)
@@ -217,24 +218,27 @@ def test_kills_at_random_moments_and_a_broker_that_goes_and_comes(
 def test_a_frozen_engine_is_fenced_when_it_wakes(
     world: World, feed: Feed, read_topic: Any, committed_offsets: Any
 ) -> None:
-    feed.some(30_000)
     zombie = world.start()
-    assert world.moves_on(zombie), world.log()
-    assert world.moves_on(zombie), world.log()
+    assert world.moves_on(zombie, set()), world.log()
+    before = world.checkpoints()
+    feed.some(30_000)
+    assert world.moves_on(zombie, before), world.log()
     zombie.send_signal(signal.SIGSTOP)
     try:
         refused = world.start()
         assert refused.wait(60) == 4, world.log()
+        before = world.checkpoints()
         feed.some(30_000)
         replacement = world.start("--take-over")
-        assert world.moves_on(replacement), world.log()
+        assert world.moves_on(replacement, before), world.log()
+        before = world.checkpoints()
         feed.some(30_000)
         zombie.send_signal(signal.SIGCONT)
         assert zombie.wait(120) == 1, world.log()
     finally:
         zombie.kill()
     feed.wait()
-    assert world.moves_on(replacement), world.log()
+    assert world.moves_on(replacement, before), world.log()
     replacement.send_signal(signal.SIGTERM)
     assert replacement.wait(60) == 0, world.log()
     assert finish(world)["total_events"] == 90_000 - 90
