@@ -228,8 +228,10 @@ class Stream(ABC):
         """
         return None
 
-    def committed(self, positions: Positions) -> None:  # noqa: B027 - most sources owe none
-        """A transaction carried the courtesy for these positions along."""
+    def committed(  # noqa: B027 - most sources owe none
+        self, positions: Positions, seconds: float
+    ) -> None:
+        """A transaction, which took `seconds` to commit, carried their courtesy along."""
 
     def status(self) -> InputStatus | None:
         """What is known of the input, without asking anybody. None for plain files."""

@@ -29,6 +29,7 @@ class Outcome:
     checkpoint: Checkpoint
     name: str | None  # None when it failed
     seconds: float  # from the barrier until it was durable
+    commit_seconds: float  # from then on until it was true, and what waited for it was let go
     size: int | None  # bytes; None when it failed
     error: BaseException | None
 
@@ -99,27 +100,27 @@ class Checkpointer:
                 extents = {name: ticket.result() for name, ticket in tickets.items()}
                 checkpoint = replace(checkpoint, extents=extents)
             name = self._store.save(checkpoint)
-            seconds = time.perf_counter() - attempt.began
+            durable = time.perf_counter()
             size = self._store.size(name)
-            self._made_true(checkpoint, name)
+            self._make_true(checkpoint, name)
             if tickets is not None:
                 self._outputs.committed(checkpoint.number)
+            visible = time.perf_counter()
             self._prune(name, anew=tickets is None)
         except BaseException as error:
             if isinstance(error, OSError):  # it is tried again; others end the run
                 self._outputs.release()
             else:
                 self._outputs.halt()
-            seconds = time.perf_counter() - attempt.began
-            return Outcome(checkpoint, None, seconds, None, error)
+            return Outcome(checkpoint, None, time.perf_counter() - attempt.began, 0.0, None, error)
         self._outputs.release()
-        return Outcome(checkpoint, name, seconds, size, None)
+        return Outcome(checkpoint, name, durable - attempt.began, visible - durable, size, None)
 
-    def _made_true(self, checkpoint: Checkpoint, name: str) -> None:
+    def _make_true(self, checkpoint: Checkpoint, name: str) -> None:
         """What waited for the checkpoint becomes visible; then the courtesy."""
-        courtesy = self._ingest.courtesy(checkpoint.positions)
+        courtesy, began = self._ingest.courtesy(checkpoint.positions), time.perf_counter()
         if self._authority.commit(self._store, checkpoint.number, name, courtesy):
-            self._ingest.committed(checkpoint.positions)
+            self._ingest.committed(checkpoint.positions, time.perf_counter() - began)
         else:
             self._ingest.commit(checkpoint.positions)
 

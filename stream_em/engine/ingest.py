@@ -67,9 +67,9 @@ class Ingest:
         """Have the positions of a durable checkpoint committed soon, between two polls."""
         self._soon(partial(self._stream.commit, positions))
 
-    def committed(self, positions: Positions) -> None:
+    def committed(self, positions: Positions, seconds: float) -> None:
         """Tell the stream, between two polls, that a transaction carried its positions along."""
-        self._soon(partial(self._stream.committed, positions))
+        self._soon(partial(self._stream.committed, positions, seconds))
 
     def _soon(self, courtesy: Callable[[], None]) -> None:
         with self._lock:

@@ -154,6 +154,7 @@ class InStore(Saving):
         self.written += 1
         self.number, self.extents = outcome.checkpoint.number, outcome.checkpoint.extents
         rows = outcome.checkpoint.state.total_events
+        self._meter.phases({"commit": outcome.commit_seconds})
         self._meter.checkpoint_written(outcome.seconds, outcome.size, rows)
         log.debug("checkpoint %s after %d rows, %.3f s", outcome.name, rows, outcome.seconds)
 

@@ -9,6 +9,7 @@ import pytest
 import stream_em as se
 from stream_em.engine import run
 from stream_em.memory import MemorySink, MemorySource
+from stream_em.metrics.catalogue import PHASES
 from stream_em.stores import DirectoryStore
 from stream_em.streams import Batch, Json, Positions, Source, Stream
 
@@ -24,6 +25,21 @@ def test_observers_see_the_life_of_a_run(
     assert [s.published.version for s in seen if s.published.version] == sorted(
         [*range(50, 601, 50), 600, 600]
     )
+
+
+def test_each_phase_that_took_place_is_counted(
+    store: DirectoryStore, X: np.ndarray, model: se.KMeans
+) -> None:
+    seen: list[Any] = []
+    summary = run(MemorySource([X], batch_size=50), model, [], store, observe=seen.append)
+    held = seen[-1].throughput.phase_seconds
+    counts = dict(zip(PHASES, held.counts.sum(axis=1).tolist(), strict=True))
+    saved, batches = summary.checkpoints + 1, summary.batches  # and checkpoint 0
+    assert (counts["commit"], counts["checkpoint"]) == (saved, saved)
+    assert {counts[one] for one in ("fetch", "validate", "e_step", "m_step", "publish")} == {
+        batches
+    }
+    assert held.sums[PHASES.index("commit")] > 0
 
 
 def test_an_observer_that_raises_ends_the_run_cleanly(X: np.ndarray, model: se.KMeans) -> None:

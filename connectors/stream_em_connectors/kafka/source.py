@@ -98,12 +98,12 @@ class KafkaSource(Source):
             )
 
     def _check_group(self) -> None:
-        group = self.group_id
+        group, start = self.group_id, start_of(self.start)
         if group is not None and (not isinstance(group, str) or not group):
             raise SettingsError(f"group_id is {group!r}, expected a name, or leave it out")
         if group is None and self.sharing == "group":
             raise SettingsError('sharing = "group" needs a group_id that all engines share')
-        if group is None and isinstance(start_of(self.start), AtCommitted):
+        if group is None and isinstance(start, AtCommitted):
             raise SettingsError(
                 'start = "committed" needs the group_id whose committed offsets are meant'
             )

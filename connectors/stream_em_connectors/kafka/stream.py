@@ -221,9 +221,10 @@ class KafkaStream(Stream):
             return None
         return Courtesy(self._cluster, self._parts.holding.group(), offsets)
 
-    def committed(self, positions: Positions) -> None:
+    def committed(self, positions: Positions, seconds: float) -> None:
         """A transaction committed them to the group."""
-        self._commits = self._commits._replace(done=self._commits.done + 1)
+        done, failed, before = self._commits
+        self._commits = _Commits(done + 1, failed, before + seconds)
         self._ledger.committed.update(self._mine(positions))
 
     def _mine(self, positions: Positions) -> dict[TopicPartition, int]:

@@ -45,10 +45,11 @@ class TestCommits:
         before = stream.status()
         assert before is not None
         assert before.uncommitted == {P0: 2, P1: 0}
-        stream.committed(at)
+        stream.committed(at, 0.25)
         status = stream.status()
         assert status is not None
-        assert (status.commits, status.uncommitted) == (1, {P0: 0, P1: 0})
+        assert (status.commits, status.commit_seconds) == (1, 0.25)
+        assert status.uncommitted == {P0: 0, P1: 0}
 
 
 def test_status_tells_lag_newest_and_what_is_uncommitted(

@@ -32,6 +32,8 @@ from stream_em_connectors.kafka.codecs import Csv, Floats32
         {"client": "java"},
         {"weight": ""},
         {"group_id": ""},
+        {"start": "yesterday"},
+        {"start": "yesterday", "group_id": "g"},
         {"max_reject_ratio": 2},
         {"features": ["a", "a.b"]},
         {"security": {"protocol": "NONSENSE"}},
