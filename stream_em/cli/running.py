@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
 
 import click
 
@@ -19,7 +18,6 @@ from stream_em.config import Plan
 from stream_em.engine import Summary
 from stream_em.errors import SettingsError, Unreachable
 from stream_em.metrics.meter import Meter
-from stream_em.metrics.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -80,23 +78,6 @@ def execute(plan: Plan, options: Options, stop: Stop | None = None) -> Summary:
     return summary
 
 
-@final
-class Observer:
-    """Sees each snapshot: says once that the run drains, and keeps the watch informed."""
-
-    def __init__(self, stop: Stop, watch: Watch | None) -> None:
-        self._stop, self._watch = stop, watch
-        self._told = False
-
-    def __call__(self, snapshot: Snapshot) -> None:
-        """Called once per batch."""
-        if snapshot.state == "draining" and self._stop.requested.is_set() and not self._told:
-            self._told = True
-            log.info("stop requested: draining; a second signal would end the run at once")
-        if self._watch is not None:
-            self._watch(snapshot)
-
-
 def _run(plan: Plan, options: Options, stop: Stop, meter: Meter, watch: Watch | None) -> Summary:
     return se.run(
         plan.source,
@@ -117,7 +98,7 @@ def _run(plan: Plan, options: Options, stop: Stop, meter: Meter, watch: Watch | 
         name=plan.name,
         instance_id=plan.engine.instance_id,
         stop=stop,
-        observe=Observer(stop, watch),
+        observe=watch,
         meter=meter,
         shutdown_timeout_seconds=plan.engine.shutdown_timeout_seconds,
     )

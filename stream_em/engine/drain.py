@@ -1,11 +1,14 @@
 """The wish to stop, and how long fulfilling it may take."""
 
+import logging
 import time
 from collections.abc import Callable
 from threading import Event
 from typing import Protocol, final
 
 from stream_em.errors import DrainTimeout
+
+log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.1  # how long the learning thread waits before it looks around
 
@@ -33,6 +36,11 @@ class Drain:
         """Whether the run was asked to stop; the first to ask starts the clock."""
         if self._deadline is None and self._requested.is_set():
             self._deadline = time.monotonic() + self._seconds
+            log.info(
+                "stop requested: draining for up to %g s; whatever ends it, the last checkpoint "
+                "holds",
+                self._seconds,
+            )
         return self._deadline is not None
 
     def check(self, waiting_for: str) -> None:

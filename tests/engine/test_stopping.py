@@ -179,10 +179,15 @@ def test_a_slow_output_holds_reading_back(blobs: Any) -> None:
 
 
 def test_a_drain_that_takes_too_long_says_so(
-    store: DirectoryStore, X: np.ndarray, model: se.KMeans, newest: Any
+    store: DirectoryStore,
+    X: np.ndarray,
+    model: se.KMeans,
+    newest: Any,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     gate = threading.Event()
     sink = Gated(gate, gate)
+    caplog.set_level("INFO", logger="stream_em.engine.drain")
     request, observe = stopping_after(4)
     source = MemorySource([X], batch_size=50)
     with pytest.raises(DrainTimeout, match=r"longer than 0\.2 s") as caught:
@@ -197,6 +202,7 @@ def test_a_drain_that_takes_too_long_says_so(
         )
     gate.set()
     assert caught.value.exit_code == 5
+    assert caplog.messages[0].startswith("stop requested: draining for up to 0.2 s")
     assert request.requested.is_set()
     assert newest(store).number == 0
 
