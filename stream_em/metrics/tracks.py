@@ -53,7 +53,8 @@ def followed(
     `scores` are those of the batch's rows before the update, `times` (n,) their event
     times. Rows of a cluster that is no longer alive count nowhere.
     """
-    if tracks.uids is not found.uids and not np.array_equal(tracks.uids, found.uids):
+    known = tracks.uids is found.uids or np.array_equal(tracks.uids, found.uids)
+    if not known or tracks.means.shape != found.means.shape:  # still none, but features by now
         tracks = _realigned(tracks, found, now)
     events, last_event = _assigned(tracks, scores, times)
     path = tracks.path + _lengths(found.means - tracks.means, unit)

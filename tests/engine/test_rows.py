@@ -92,3 +92,17 @@ def test_warming_up_warns_of_nothing() -> None:
 def test_the_summary_is_json(X: np.ndarray, model: se.KMeans) -> None:
     summary = run(MemorySource([X]), model)
     assert json.loads(json.dumps(dataclasses.asdict(summary)))["events"] == 600
+
+
+@pytest.mark.parametrize("loud", [0, 1, 200])
+def test_rows_without_weight_may_come_first(
+    store: DirectoryStore, X: np.ndarray, model: se.KMeans, loud: int
+) -> None:
+    """There are features then, but no clusters yet."""
+    weights = np.repeat([0.0, 1.0], [400, loud])
+    table = np.column_stack([X[: 400 + loud], weights])
+    sink = MemorySink()
+    source = MemorySource([table], features=("a", "b", "w"), weight="w", batch_size=50)
+    summary = run(source, model, [sink], store)
+    assert summary.total_events == 400 + loud
+    assert [row["offset"] for row in sink.rows] == list(range(400 + loud))
