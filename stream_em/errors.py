@@ -12,6 +12,7 @@
     │   ├── Locked                        another engine holds this folder or output
     │   ├── SettingsChanged               model, features or source differ from the checkpoint's
     │   ├── SourceChanged                 a file is not the one the positions speak of
+    │   ├── RecordsGone                   records were deleted before they were read
     │   └── OutputChanged                 an output is not the one the checkpoint speaks of
     ├── RunFailed                         the run stopped; the last checkpoint holds     exit 1
     │   ├── TooManyRejects                more rejected records than `max_reject_ratio` allows
@@ -79,6 +80,10 @@ class SettingsChanged(SavedStateError):
 
 class SourceChanged(SavedStateError):
     """An input is not the one that the saved positions speak of."""
+
+
+class RecordsGone(SavedStateError):
+    """An input has deleted records before they were read."""
 
 
 class OutputChanged(SavedStateError):

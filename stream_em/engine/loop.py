@@ -7,7 +7,7 @@ join them, and a slow output slows all the others instead of filling the memory.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import NoReturn, final
 
 from stream_em.checkpoints import Checkpoint, versions
 from stream_em.engine.changes import change_columns, log_changes
@@ -21,7 +21,7 @@ from stream_em.engine.rejects import RejectLog, Tribunal, dead_letters
 from stream_em.engine.saving import Saving
 from stream_em.engine.settings import remembered
 from stream_em.engine.summary import Summary, Totals
-from stream_em.errors import RunFailed
+from stream_em.errors import RecordsGone, RunFailed, SourceChanged
 from stream_em.learning import finish, learn, tally
 from stream_em.metrics.meter import Meter
 from stream_em.metrics.snapshot import Snapshot
@@ -111,7 +111,7 @@ class Loop:
             fetched = self._next()
             if isinstance(fetched, Ended):
                 if fetched.error is not None:
-                    raise fetched.error
+                    self._broken_off(fetched.error)
                 return "end"
             if isinstance(fetched, Epoch):
                 self._settle(fetched)
@@ -125,6 +125,12 @@ class Loop:
                 return "max_events"
             self._parts.saving.turn(self._draft)
         return "signal"
+
+    def _broken_off(self, error: BaseException) -> NoReturn:
+        """End the run; what was read before the input changed holds, and may not come again."""
+        if isinstance(error, SourceChanged | RecordsGone) and self._parts.saving.keeps:
+            self._parts.saving.last(self._draft)
+        raise error
 
     def _settle(self, epoch: Epoch) -> None:
         """Save everything so far; the stream waits for it."""

@@ -10,7 +10,7 @@ import pytest
 import stream_em as se
 from stream_em.checkpoints import Checkpoint
 from stream_em.engine import Schedule, run
-from stream_em.errors import CheckpointFailed, SinkFailed, SourceFailed
+from stream_em.errors import CheckpointFailed, RecordsGone, SinkFailed, SourceChanged, SourceFailed
 from stream_em.memory import MemorySink, MemorySource
 from stream_em.stores import DirectoryStore, Store
 from stream_em.streams import Batch, Columns, Json, Positions, Sink, Source, Stream
@@ -165,14 +165,17 @@ def test_three_failed_checkpoints_in_a_row_stop_the_run(
 class BrokenSource(Source):
     kind = "broken"
 
-    def __init__(self, error: Exception, rows: np.ndarray) -> None:
-        self.error, self.rows = error, rows
+    def __init__(self, error: Exception, rows: np.ndarray, good: int = 0) -> None:
+        self.error, self.rows, self.good = error, rows, good  # so many batches before it breaks
 
     def opened_at(self, positions: Positions | None) -> Stream:
         stream = MemorySource([self.rows], batch_size=50).opened_at(positions)
+        whole, left = stream.poll, iter(range(self.good))
 
         def poll(seconds: float) -> Batch | None:
-            raise self.error
+            if next(left, None) is None:
+                raise self.error
+            return whole(seconds)
 
         stream.poll = poll  # type: ignore[method-assign]
         return stream
@@ -186,6 +189,23 @@ def test_a_broken_input_stops_the_run(X: np.ndarray, model: se.KMeans) -> None:
         run(BrokenSource(OSError(116, "Stale file handle"), X), model)
     with pytest.raises(ZeroDivisionError):
         run(BrokenSource(ZeroDivisionError(), X), model)
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [(SourceChanged("another file"), 150), (RecordsGone("a gap"), 150), (SourceFailed("away"), 0)],
+)
+def test_what_was_read_before_an_input_changed_is_saved(
+    store: DirectoryStore, X: np.ndarray, model: se.KMeans, error: Exception, kept: int, newest: Any
+) -> None:
+    """It may never come again; a reader that only stands still reads it again."""
+    sink = MemorySink()
+    with pytest.raises(type(error)):
+        run(BrokenSource(error, X, good=3), model, [sink], store)
+    assert newest(store).state.total_events == kept
+    summary = run(BrokenSource(ZeroDivisionError(), X, good=12), model, [sink], store)
+    assert summary.total_events == 600
+    assert [row["offset"] for row in sink.rows] == list(range(600))
 
 
 def test_a_failed_run_is_seen_to_have_failed(X: np.ndarray, model: se.KMeans) -> None:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import final
 
-from stream_em.errors import SavedStateError, SourceChanged
+from stream_em.errors import RecordsGone, SourceChanged
 from stream_em_connectors.kafka.client import Consumer, Topic, TopicPartition
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class Bounds:
     def kept(
         self, consumer: Consumer, offsets: Mapping[TopicPartition, int]
     ) -> dict[TopicPartition, int]:
-        """Where to go on in each partition. Raises `SavedStateError` or `SourceChanged`."""
+        """Where to go on in each partition. Raises `RecordsGone` or `SourceChanged`."""
         places = list(offsets)
         first, last = consumer.beginnings(places), consumer.ends(places)
         return {
@@ -39,7 +39,7 @@ class Bounds:
         gap = first - offset
         where = f"{place.topic} partition {place.partition}"
         if not self._skip:
-            raise SavedStateError(
+            raise RecordsGone(
                 f"{where} begins at offset {first}, but reading stands at {offset}: {gap} offsets "
                 'are gone unread; give on_gap = "skip" to go on behind the gap, or start anew with '
                 "--fresh; a longer retention keeps this from happening"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple, final
 
-from stream_em.errors import SourceFailed
+from stream_em.errors import RecordsGone, SourceChanged, SourceFailed
 from stream_em.streams import Batch, InputStatus, Partition, Positions, Progress, Stream
 from stream_em_connectors.kafka.bounds import Bounds
 from stream_em_connectors.kafka.client import Chunk, Committed, Consumer, OutOfRange, TopicPartition
@@ -67,16 +67,29 @@ class KafkaStream(Stream):
         self._newest: dict[Partition, float] = {}
         self._read_bytes = 0
         self._commits = _Commits()
+        # Raised once all that was read before it is handed out.
+        self._broken: SourceChanged | RecordsGone | None = None
         self._closed = False
         parts.holding.begin()
 
     def poll(self, seconds: float) -> Batch | None:
         """The next batch.
 
-        Raises `SourceFailed`, `SourceChanged` and `SavedStateError` when the input breaks
-        off, `PartitionsLost` when another engine has taken it over.
+        Raises `SourceFailed`, `SourceChanged` and `RecordsGone` when the input breaks off,
+        the latter two once all that was read before is handed out, and `PartitionsLost`
+        when another engine has taken it over.
         """
-        deadline = time.monotonic() + seconds
+        try:
+            return self._polled(time.monotonic() + seconds)
+        except (SourceChanged, RecordsGone) as error:
+            if self._pending.empty:
+                raise
+            self._broken = error
+            return self._cut()
+
+    def _polled(self, deadline: float) -> Batch | None:
+        if self._broken is not None and self._pending.empty:
+            raise self._broken
         while not (self._pending.full(self._size) or self._over or self._waited):
             if self._parts.watch.due:
                 self._look()
@@ -169,7 +182,7 @@ class KafkaStream(Stream):
     @property
     def _over(self) -> bool:
         """Whether nothing more is to be read."""
-        if self._closed:
+        if self._closed or self._broken is not None:
             return True
         finite = self._ledger.stops is not None and self._parts.holding.settled
         return finite and not self._unfinished & self._ledger.owned
@@ -187,7 +200,7 @@ class KafkaStream(Stream):
     def ended(self) -> bool:
         """True once everything up to the stops has been handed out, or the stream is closed."""
         finished = self._over and self._pending.empty and not self._ledger.moved
-        return self._closed or finished
+        return self._closed or (finished and self._broken is None)
 
     def limit(self, rows: int) -> None:
         """Hand out no batch larger than `rows` from now on."""

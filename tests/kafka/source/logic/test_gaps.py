@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from stream_em.errors import SavedStateError, SourceChanged
+from stream_em.errors import RecordsGone, SavedStateError, SourceChanged
 from stream_em.streams import Positions
 from stream_em_connectors.kafka.client import TopicPartition
 
@@ -39,6 +39,19 @@ class TestGaps:
         cluster.logs[P0] = log(first=10, end=12)
         with pytest.raises(SavedStateError, match="10 offsets are gone"):
             polled(stream)
+
+    def test_what_was_read_before_is_handed_out_first(
+        self, cluster: Any, log: Any, kafka: Any, x: Any, rows: Any
+    ) -> None:
+        cluster.add(0, *x(1, 2))
+        stream = kafka(max_wait_ms=60_000).opened_at(None)
+        assert stream.poll(0) is None
+        cluster.logs[P0] = log(first=10, end=12)
+        assert rows([stream.poll(0)]) == [1, 2]
+        for _ in range(2):
+            assert not stream.ended
+            with pytest.raises(RecordsGone, match="8 offsets are gone"):
+                stream.poll(0)
 
     def test_while_reading_they_may_be_skipped(
         self, cluster: Any, log: Any, kafka: Any, x: Any, polled: Any, rows: Any, after: Any
