@@ -12,6 +12,7 @@ import click
 
 from stream_em.cli import check, config, demo, health, init, inspect, replay, run, score
 from stream_em.cli.shell import shell
+from stream_em.cli.signals import ignore_signals
 
 FLUSH_SECONDS = 1.0  # for what was said last to be taken
 
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     code = _outcome(given)
+    if arguments is None:
+        ignore_signals()  # all is said and done: how it ended stays so
     if arguments is None and threading.active_count() > 1:
         _leave(code)
     sys.exit(code)

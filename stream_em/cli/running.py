@@ -67,14 +67,14 @@ def execute(plan: Plan, options: Options, stop: Stop | None = None) -> Summary:
         cluster_detail=plan.metrics.cluster_detail,
         checkpoint_interval_seconds=_interval(plan),
     )
-    with ExitStack() as around:
-        around.enter_context(handled(stop))
-        around.enter_context(counted(meter.logs))
-        around.enter_context(_served(plan, meter, options.take_over))
-        shown = watching(options.log_seconds) if options.progress else nullcontext()
-        watch = around.enter_context(shown)
-        summary = _run(plan, options, stop, meter, watch)
-    tell(summary, options.summary_json)
+    with handled(stop):
+        with ExitStack() as around:
+            around.enter_context(counted(meter.logs))
+            around.enter_context(_served(plan, meter, options.take_over))
+            shown = watching(options.log_seconds) if options.progress else nullcontext()
+            watch = around.enter_context(shown)
+            summary = _run(plan, options, stop, meter, watch)
+        tell(summary, options.summary_json)
     return summary
 
 

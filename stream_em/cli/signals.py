@@ -40,6 +40,12 @@ def handled(stop: Stop) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def ignore_signals() -> None:
+    """Let no signal disturb the end of a process that has nothing left to do."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _leave(number: int) -> None:
     """Exit now: checkpoints are atomic, so the last one holds."""
     if sys.stderr.isatty():

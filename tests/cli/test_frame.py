@@ -201,6 +201,16 @@ def test_the_second_signal_ends_at_once(number, code):
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == code
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_the_very_end_changes_nothing(number):
+    program = (
+        "import atexit, os, sys; from stream_em.cli import main\n"
+        f"atexit.register(os.kill, os.getpid(), {int(number)})\n"
+        "sys.argv = ['stream-em', '--version']; main()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
 @pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["run", "nothing.toml"], 2)])
 def test_a_thread_left_behind_does_not_hold_up_the_end(here, arguments, code):
     program = (
