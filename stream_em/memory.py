@@ -245,19 +245,21 @@ class MemorySink(Sink):
         self.append = append
         self.rows: list[dict[str, Any]] = []
         self.visible = 0
+        self._overwritten = 0  # rows that go with the first checkpoint
         self._lengths: dict[int, int] = {}  # number of a checkpoint -> length at its barrier
 
     def begin(self, incarnation: str, overwrite: bool) -> Json:
-        """Take the list as it is if empty or appending, empty it if told to overwrite."""
+        """Take the list as it is if empty or appending; what is overwritten goes later."""
         if self.rows and not self.append:
             if not overwrite:
                 raise OutputChanged(
                     f"{self.name} holds {len(self.rows)} rows of nobody; expected an empty output, "
                     "append=True or overwrite=True"
                 )
-            self.rows.clear()
+            self._overwritten = len(self.rows)
         self.visible = len(self.rows)
-        return {"length": len(self.rows)}
+        self._lengths[0] = len(self.rows) - self._overwritten
+        return {"length": self._lengths[0]}
 
     def roll_back(self, extent: Json, number: int, incarnation: str) -> None:
         """Cut to the recorded length. Raises `OutputChanged` if there is less."""
@@ -278,16 +280,19 @@ class MemorySink(Sink):
 
     def barrier(self, number: int) -> Json:
         """Report the length."""
-        self._lengths[number] = len(self.rows)
-        return {"length": len(self.rows)}
+        self._lengths[number] = len(self.rows) - self._overwritten
+        return {"length": self._lengths[number]}
 
     def committed(self, number: int) -> None:
-        """Everything before that barrier is visible."""
+        """Everything before that barrier is visible, and what it overwrites is gone."""
+        del self.rows[: self._overwritten]
+        self._overwritten = 0
         self.visible = self._lengths.pop(number)
 
     def close(self) -> None:
         """Forget open barriers; the rows stay."""
         self._lengths.clear()
+        self._overwritten = 0
 
 
 def _plain(column: Any) -> list[Any]:

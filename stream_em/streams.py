@@ -265,6 +265,9 @@ class Sink(ABC):
     def begin(self, incarnation: str, overwrite: bool) -> Json:
         """First run: check the output is empty (or append, or `overwrite`). Returns its extent.
 
+        What is overwritten stays until the first `committed`: an engine that dies before
+        finds all as it was.
+
         Raises `OutputChanged` for a non-empty output that may not be touched and
         `Unreachable` for one that cannot be opened.
         """

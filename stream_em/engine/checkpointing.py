@@ -8,6 +8,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Thread
 from typing import final
@@ -103,10 +104,12 @@ class Checkpointer:
             durable = time.perf_counter()
             size = self._store.size(name)
             self._make_true(checkpoint, name)
-            if tickets is not None:
-                self._outputs.committed(checkpoint.number)
+            if tickets is None:
+                self._replace_all(name)
+            self._outputs.committed(checkpoint.number)
             visible = time.perf_counter()
-            self._prune(name, anew=tickets is None)
+            if tickets is not None:
+                self._prune(name)
         except BaseException as error:
             if isinstance(error, OSError):  # it is tried again; others end the run
                 self._outputs.release()
@@ -124,19 +127,32 @@ class Checkpointer:
         else:
             self._ingest.commit(checkpoint.positions)
 
-    def _prune(self, name: str, anew: bool) -> None:
-        """Delete what is older than the latest true ones, all others when it begins `anew`.
+    def _replace_all(self, name: str) -> None:
+        """Delete all others; where the newest is true, `name` is not before they are gone.
 
-        What cannot be deleted is tried again next time.
+        Outputs still hold what they held, so a run that dies on the way goes on as before.
         """
-        if anew:
-            self._kept.clear()
+        self._kept.clear()
+        self._kept.append(name)
+        try:
+            self._store.delete([one for one in self._store.names() if one != name])
+        except OSError as error:
+            if self._authority.identity is None:
+                with suppress(OSError):
+                    self._store.delete([name])
+                raise
+            _warn_of_old(error)
+
+    def _prune(self, name: str) -> None:
+        """Delete what is older than the latest true ones, or try it again next time."""
         self._kept.append(name)
         try:
             names = self._store.names()
-            older = names[: names.index(self._kept[0])]
-            superfluous = [one for one in names if one != name] if anew else older
-            if superfluous:
+            if superfluous := names[: names.index(self._kept[0])]:
                 self._store.delete(superfluous)
         except OSError as error:
-            log.warning("old checkpoints could not be deleted, trying again later: %s", error)
+            _warn_of_old(error)
+
+
+def _warn_of_old(error: OSError) -> None:
+    log.warning("old checkpoints could not be deleted, trying again later: %s", error)

@@ -106,9 +106,7 @@ def _true_checkpoint(setup: Setup, store: Store) -> Found | None:
 def _anew(setup: Setup, opened: ExitStack, overwrite: bool, ours: Mapping[str, Json]) -> Start:
     """Outputs named in `ours` were begun by a run that learned nothing: they may be cut."""
     stream = _opened(setup, opened, None)
-    if setup.store is not None:
-        if setup.authority.identity is None:  # else the old ones go once another is true
-            setup.store.delete(setup.store.names())
+    if setup.store is not None:  # older checkpoints go once the new one is true
         setup.store.clean()
     extents = {
         sink.name: sink.begin(setup.incarnation, overwrite or sink.name in ours)

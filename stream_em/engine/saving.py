@@ -186,7 +186,8 @@ class Unsaved(Saving):
         self.number, self.extents, self.written = 0, extents, 0
 
     def first(self, draft: Draft, anew: bool) -> None:
-        """Nothing to write."""
+        """Nothing to write; what outputs overwrite goes now."""
+        self._outputs.committed(0)
 
     def note(self, rows: int) -> None:
         """Nothing to count."""

@@ -127,6 +127,8 @@ def test_the_sink_refuses_rows_of_nobody_and_missing_rows() -> None:
     with pytest.raises(OutputChanged, match="holds 1 rows of nobody"):
         sink.begin("a", False)
     assert sink.begin("a", True) == {"length": 0}
+    assert sink.rows  # until the first checkpoint is true
+    sink.committed(0)
     with pytest.raises(OutputChanged, match="holds 0 rows, checkpoint 4 recorded 9"):
         sink.roll_back({"length": 9}, 4, "a")
     appending = MemorySink(append=True)

@@ -296,6 +296,25 @@ def test_a_part_that_waits_for_its_checkpoint_is_an_output_too(tmp_path: Path) -
     check_recovery(KINDS["parquet"], crash)
 
 
+def test_what_is_overwritten_stays_until_the_first_checkpoint(kind: Kind, tmp_path: Path) -> None:
+    path = tmp_path / kind.name
+    sink, _ = begun(kind, path)
+    through(sink, 0, 9, 1)
+    sink.close()
+    for dies in (True, False):
+        sink, start = begun(kind, path, overwrite=True)
+        assert offsets(kind, path) == list(range(9))
+        if not dies:
+            sink.committed(0)
+            assert not path.exists() or offsets(kind, path) == []
+        sink.close()
+    sink = kind.make(str(path))
+    sink.roll_back(start, 0, "second")
+    through(sink, 0, 2, 1)
+    sink.close()
+    assert offsets(kind, path) == [0, 1]
+
+
 def test_overwriting_replaces_and_appending_adds(kind: Kind, tmp_path: Path) -> None:
     path = tmp_path / kind.name
     for options, overwrite, expected in (

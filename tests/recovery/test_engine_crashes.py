@@ -152,13 +152,20 @@ class World:
         self.rows = MemorySink("rows")
         self.dead = folder / "dead.jsonl"
 
-    def run(self, fuse: Fuse | None = None, items: list[Any] | None = None) -> Summary:
+    def run(
+        self, fuse: Fuse | None = None, items: list[Any] | None = None, fresh: bool = False
+    ) -> Summary:
         source = MemorySource([X[:150], BAD, X[150:]] if items is None else items, BATCH)
         files: list[Sink] = [JsonLinesSink(str(self.lines)), ParquetSink(str(self.parts))]
         dead = JsonLinesSink(str(self.dead))
         store: Store = self.store if fuse is None else DyingStore(self.store, fuse)
         first: Sink = self.rows if fuse is None else DyingSink(self.rows, fuse)
-        return run(source, MODEL, [first, *files], store, schedule=EVERY, dead_letters=dead)
+        return run(
+            *(source, MODEL, [first, *files], store),
+            schedule=EVERY,
+            dead_letters=dead,
+            fresh=fresh,
+        )
 
     def survived(self) -> tuple[Any, ...]:
         last = self.store.load(self.store.names()[-1])
@@ -219,6 +226,29 @@ def test_dying_again_while_recovering(
         (tmp_path / "checkpoints" / "00000099-torn.ckpt").write_bytes(b"STREAMEM")
     with pytest.raises(Died):
         world.run(second)
+    world.run()
+    assert world.survived() == uninterrupted
+
+
+@pytest.mark.usefixtures("lockstep")
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("method", "calls"),
+    [
+        *(("clean", 0), ("begin", 0), ("save", 0), ("committed", 0), ("write", 0), ("barrier", 0)),
+        *(("delete", number) for number in range(2)),  # of what was there before
+    ],
+)
+def test_dying_while_beginning_anew(
+    tmp_path: Path, uninterrupted: tuple[Any, ...], method: str, calls: int, after: bool
+) -> None:
+    """What was there holds until the new beginning does; a plain restart goes on from either."""
+    world, fuse, items = World(tmp_path), Fuse(method, calls, after), with_marks([ROWS - 30])
+    with pytest.raises(Crashed):
+        world.run(items=items)
+    assert len(world.store.names()) == 2
+    with pytest.raises(Died):
+        world.run(fuse, fresh=True)
     world.run()
     assert world.survived() == uninterrupted
 

@@ -124,6 +124,7 @@ class JsonLinesSink(Sink):
         self._handle: int | None = None
         self._broken = False  # a write or fsync failed: nothing is made durable any more
         self._length = self._whole = 0  # bytes in the file, and of those in whole rows
+        self._overwrites = False  # what the file held before goes with the first checkpoint
         self._forget(0)
 
     def probes(self) -> Iterator[Probe]:
@@ -135,15 +136,14 @@ class JsonLinesSink(Sink):
         with reaching(self.path):
             handle = self._opened()
             size = os.fstat(handle).st_size
-            if size and not self.append:
-                if not overwrite:
-                    self.close()
-                    raise OutputChanged(
-                        f"output {self.path} already holds {size} bytes, expected none; use "
-                        "another path, append = true, or --overwrite to replace what it holds"
-                    )
-                os.ftruncate(handle, 0)
-            self._forget(os.fstat(handle).st_size)
+            self._overwrites = bool(size) and not self.append
+            if self._overwrites and not overwrite:
+                self.close()
+                raise OutputChanged(
+                    f"output {self.path} already holds {size} bytes, expected none; use "
+                    "another path, append = true, or --overwrite to replace what it holds"
+                )
+            self._forget(0 if self._overwrites else size)
             self._append(self._framing.joint(handle, self._length))
             os.fsync(handle)
             sync_folder(os.path.dirname(self.path) or ".")
@@ -184,7 +184,15 @@ class JsonLinesSink(Sink):
             raise failed(self.path, error) from error
 
     def committed(self, number: int) -> None:
-        """Nothing waits: lines are visible once they are written."""
+        """Empty a file that is overwritten; else nothing waits: lines are visible at once."""
+        if self._overwrites and self._handle is not None:
+            self._overwrites = False
+            try:
+                os.ftruncate(self._handle, self._length)
+                os.fsync(self._handle)
+            except OSError as error:
+                self._broken = True
+                raise failed(self.path, error) from error
 
     def close(self) -> None:
         """Drop what is gathered and release the file with its lock."""

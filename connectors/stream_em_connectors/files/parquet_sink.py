@@ -59,6 +59,7 @@ class ParquetSink(Sink):
         self._handle: int | None = None  # of the folder, for its lock
         self._incarnation = ""
         self._base = 0  # parts up to this number were there before the run
+        self._overwritten: list[str] = []  # parts that go with the first checkpoint
         self._pending: list[_Pending] = []
         self._open: _Part | None = None
         self._schema: pa.Schema | None = None
@@ -76,9 +77,10 @@ class ParquetSink(Sink):
             there = visible + self._matching(_WAITING)
             if there and not self.append:
                 self._refuse(there, overwrite)
-                self._delete(self._matching(_PART, _WAITING))
+                self._overwritten = self._matching(_PART, _WAITING)
             self._delete(self._matching(_OPEN))
-            self._base = max(map(_number, self._matching(_PART, _WAITING)), default=0)
+            kept = set(self._matching(_PART, _WAITING)) - set(self._overwritten)
+            self._base = max(map(_number, kept), default=0)
             sync_folder(self.path)
         return self._extent()
 
@@ -128,9 +130,11 @@ class ParquetSink(Sink):
         return self._extent()
 
     def committed(self, number: int) -> None:
-        """Show the parts up to checkpoint `number`."""
+        """Show the parts up to checkpoint `number`, and delete those that it overwrites."""
+        overwritten, self._overwritten = self._overwritten, []
         try:
-            if self._rename_pending(number):
+            self._delete(overwritten)
+            if self._rename_pending(number) or overwritten:
                 sync_folder(self.path)
         except OSError as error:
             raise self._give_up(error) from error
@@ -150,7 +154,7 @@ class ParquetSink(Sink):
         if self._open is not None:
             self._open.discard()
             self._open = None
-        self._pending = []
+        self._pending, self._overwritten = [], []
         if self._handle is not None:
             return
         self._folder.mkdir(exist_ok=True)
