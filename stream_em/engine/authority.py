@@ -9,6 +9,7 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import final
 
 from stream_em.checkpoints import Checkpoint
@@ -94,8 +95,9 @@ class Marked(Authority):
 
     refresh_seconds = DAY_SECONDS / 2  # offsets of idle groups expire
 
-    def __init__(self, transactions: Transactions) -> None:
-        self._transactions = transactions
+    def __init__(self, transactions: Transactions, outputs: Sequence[str]) -> None:
+        """`outputs` are the names of those that are written within the transactions."""
+        self._transactions, self._outputs = transactions, frozenset(outputs)
         self._marker: Marker | None = None
         self.identity = transactions.identity
         self.patience_seconds = transactions.timeout_seconds / 2
@@ -107,7 +109,10 @@ class Marked(Authority):
     def true_checkpoint(self, store: Store, trust: bool) -> Found | None:
         """What the marker names; without a marker, a run that has hardly begun."""
         if self._marker is not None:
-            return self._named(store, self._marker)
+            unknown = self._unknown_to(store, self._marker)
+            if unknown is None:
+                return self._named(store, self._marker)
+            self._refuse_unknown(unknown, self._marker, trust)
         found = newest(store)
         if found is None:
             return None
@@ -132,6 +137,32 @@ class Marked(Authority):
     def close(self) -> None:
         """Release the producer; what is open is aborted by whoever comes next."""
         self._transactions.close()
+
+    def _unknown_to(self, store: Store, marker: Marker) -> Found | None:
+        """A later checkpoint, beside outputs of which none is this run's: no marker tells of it."""
+        names = store.names()
+        later = names[names.index(marker.name) + 1 :] if marker.name in names else names
+        for name in reversed(later):
+            with suppress(CheckpointDamaged):
+                checkpoint = store.load(name)
+                if checkpoint.number <= marker.number:
+                    return None
+                theirs = decider(checkpoint) == self.identity
+                ours = self._outputs & frozenset(checkpoint.settings.get("sinks", ()))
+                return (name, checkpoint) if theirs and not ours else None
+        return None
+
+    def _refuse_unknown(self, found: Found, marker: Marker, trust: bool) -> None:
+        name, checkpoint = found
+        others = ", ".join(checkpoint.settings["sinks"])
+        if not trust:
+            raise SavedStateError(
+                f"the marker of {self.identity} names checkpoint {marker.name}, but {name} is "
+                f"later and was written beside other outputs ({others}), whose marker is not "
+                "asked; write those, too, or give --trust-checkpoint (trust_checkpoint=True) to "
+                f"go on from {name}"
+            )
+        log.warning("going on from %s, which no marker of these outputs knows, as told", name)
 
     def _named(self, store: Store, marker: Marker) -> Found:
         said = f"the marker of {self.identity} names checkpoint {marker.name}"
@@ -182,7 +213,7 @@ def authority_of(sinks: Sequence[Sink], name: str, every_seconds: float) -> Auth
     transactions = enlisted[0].transactions(name, every_seconds)
     for sink in enlisted:
         sink.enlist(transactions)
-    return Marked(transactions)
+    return Marked(transactions, [sink.name for sink in enlisted])
 
 
 def newest(store: Store) -> Found | None:

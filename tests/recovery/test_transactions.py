@@ -225,6 +225,25 @@ def test_taking_the_transactional_output_away_needs_trust(go, ledger, store) -> 
     assert run(MemorySource(items, BATCH), MODEL, (), store, **trusting).total_events == ROWS
 
 
+def test_a_marker_of_outputs_left_out_meanwhile_is_no_judge(ledger, ledger_sink, store) -> None:
+    """Each output has its own: that of one that was not written for a while is stale."""
+    one, other = ledger_sink(ledger, "one"), ledger_sink(ledger, "other")
+
+    def go_on(sinks: list[Any], until: int, trust: bool = False) -> Summary:
+        source = MemorySource([X[:until], Stop(), X[until:]], BATCH)
+        settings = {"schedule": EVERY, "trust_checkpoint": trust, "name": "engine"}
+        return run(source, MODEL, sinks, store, **settings)
+
+    go_on([one, other], 100)
+    stale = ledger.marker
+    go_on([other], 200)
+    latest, ledger.marker = ledger.marker, stale
+    with pytest.raises(SavedStateError, match=r"later .* beside other outputs \(other\)"):
+        go_on([one], 300)
+    assert go_on([one], 300, trust=True).resumed_from == latest.name
+    assert offsets(ledger, "one") == [*range(100), *range(200, 300)]
+
+
 def test_another_name_decides_by_another_marker(go, ledger, store) -> None:
     go([X[:200], Stop(), X[200:]])
     ledger.marker = None  # of the other transactional id
