@@ -6,7 +6,7 @@ import numpy as np
 
 from stream_em.arrays import Array
 from stream_em.kernels import kernels_in_use
-from stream_em.kernels.plain import MOST_SHARE, STILL
+from stream_em.kernels.plain import MOST_SHARE
 from stream_em.models.protocol import Expectation
 from stream_em.models.settings import Background
 from stream_em.moments import Retentions
@@ -30,22 +30,23 @@ def ranged(Z: Array, mass: float) -> Uniform:
     return Uniform(mass, mass, low, high)
 
 
-def log_ranges(background: Uniform, spread: Array) -> Array:
-    """log widths (D,) in nats of the box the background is uniform over; spread (D,).
+def log_ranges(background: Uniform, spread: Array, grain: Array) -> Array:
+    """log widths (D,) in nats of the box the background is uniform over.
 
-    A feature that has never moved has no range of its own and takes the widest deviation,
-    so that a box without volume claims no row.
+    `spread` (D,) is the variance of all rows. A feature that has never moved by more than
+    rounding, its `grain` (D,), has no range of its own and takes the widest deviation, so
+    that a box without volume claims no row.
     """
     widths = background.high - background.low
     widest = float(np.sqrt(spread.max(initial=0.0)))
-    still = widths <= STILL * widest
+    still = widths <= 2 * grain
     widths = np.where(still, widest if widest > 0 else 1.0, widths)
     return kernels_in_use().logarithms(np.maximum(widths, 1e-3 * np.sqrt(spread)))
 
 
-def log_volumes(background: Uniform, spread: Array, Z: Array) -> Array:
+def log_volumes(background: Uniform, spread: Array, grain: Array, Z: Array) -> Array:
     """log volume (n,) in nats of that box in the features that each row has."""
-    widths = log_ranges(background, spread)
+    widths = log_ranges(background, spread, grain)
     lacking = np.isnan(Z)
     if not lacking.any():
         return np.full(len(Z), widths.sum())

@@ -69,7 +69,7 @@ def _steering(house: House) -> House:
 
 def _largest_part(aside: Quarantine, spread: Array, draw: np.random.Generator) -> Array:
     """The largest of three parts of the rows, (q,) bool."""
-    material = Material(aside.rows, aside.weights, None, spread)
+    material = Material(aside.rows, aside.weights, None, spread, np.zeros(len(spread)))
     centres, _ = plus_plus(material, PARTS, draw)
     _, labels = lloyd(material, centres, LLOYD_STEPS)
     return labels == np.bincount(labels).argmax()

@@ -17,23 +17,10 @@ from stream_em.models.soft_kmeans import SoftKMeans, critical_beta
 from stream_em.moments import Moments, Retentions
 from stream_em.scoring import taken
 from stream_em.seeding import Material, Seeded, seed_clusters, warn_if_fewer
+from stream_em.spread import DIGITS, floored_variance, grain, moderated, reach_of_rows
 from stream_em.state import Change, Frame, Held, Identity, State
 
 PATIENCE = 4  # rows held for each row with weight that seeding needs, at most
-DIGITS = 8 * np.finfo(np.float64).eps  # a variance below (8ε|x|)² is rounding, not spread
-
-
-def floored_variance(spread: Moments, frame: Frame) -> Array:
-    """Per-feature variance (D,) of all rows, never zero.
-
-    A feature's floor is 1e-12 of the largest variance; where all rows are equal to
-    rounding there is no scale to go by, and it is 1.
-    """
-    v = moments.variance(spread)[0]
-    resolution = DIGITS * (np.abs(frame.origin / frame.unit) + np.abs(spread.mean[0]))
-    v = np.where(v > np.square(resolution), v, 0.0)
-    top = float(v.max(initial=0.0))
-    return np.maximum(v, 1e-12 * top) if top > 0 else np.ones(len(v))
 
 
 def framed(model: Model, held: Held) -> Frame:
@@ -49,11 +36,16 @@ def on_sphere(D: int) -> Frame:
     return Frame(np.zeros(D), np.ones(D), sphere=True)
 
 
+def _spread_of_first(model: Model, Z: Array, weights: Array) -> Moments:
+    """The first rows as one cluster, the farthest of them drawn back."""
+    return spread_of(model, moderated(Z, reach_of_rows(Z, weights)), weights, None)
+
+
 def _units(model: Model, frame: Frame, held: Held) -> Array:
     D = held.rows.shape[1]
     if model.scaling is None or not held.weights.any():
         return np.ones(D)
-    spread = spread_of(model, held.rows - frame.origin, held.weights, None)
+    spread = _spread_of_first(model, held.rows - frame.origin, held.weights)
     v = moments.variance(spread)[0]
     small = v <= np.square(DIGITS * np.abs(frame.origin))
     return np.where(small, 1.0, np.sqrt(np.where(small, 1.0, v)))
@@ -128,8 +120,9 @@ def _found(model: Model, state: State, held: Held, restarts: int) -> tuple[Frame
     Z = frame.inward(held.rows)
     latest = latest_time(None, held)
     weights = model.forgetting.row_weights(held.weights, held.times, latest)
-    v = floored_variance(spread_of(model, Z, weights, None), frame)
-    material = Material(Z, weights, held.given, v)
+    spread = _spread_of_first(model, Z, weights)
+    v = floored_variance(spread, frame)
+    material = Material(Z, weights, held.given, v, grain(spread, frame))
     return frame, material, seed_clusters(model, material, state.seed, restarts)
 
 
@@ -141,7 +134,7 @@ def seeded(model: Model, state: State, held: Held) -> Grown:
     total = float(held.weights.sum())
     smallest = model.smallest_window(held.rows.shape[1])
     kept = model.forgetting.settled(total, smallest)
-    spread = spread_of(model, material.Z, material.weights, None)
+    spread = _spread_of_first(model, material.Z, material.weights)
     state = _renamed(state, found, frame, "seeding", len(held))
     state = altered(
         state,

@@ -13,12 +13,12 @@ import numpy as np
 from stream_em import moments
 from stream_em.arrays import Array, altered, as_rows, as_weights, record
 from stream_em.errors import RowsError
-from stream_em.holding import floored_variance
 from stream_em.incomplete import expect
 from stream_em.models.protocol import Clusters, Model
 from stream_em.moments import Moments
 from stream_em.restructuring import settled
 from stream_em.scoring import summed, with_background
+from stream_em.spread import floored_variance
 from stream_em.state import State
 
 

@@ -16,7 +16,6 @@ from stream_em.errors import RowsError, SettingsError
 from stream_em.forgetting import Arrival, Window
 from stream_em.holding import (
     begun,
-    floored_variance,
     initial_frame,
     latest_time,
     provisional,
@@ -39,6 +38,7 @@ from stream_em.scoring import (
     unknown_scores,
     with_background,
 )
+from stream_em.spread import floored_variance
 from stream_em.state import (
     Held,
     Identity,

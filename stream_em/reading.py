@@ -7,12 +7,12 @@ import numpy as np
 from stream_em.arrays import altered, as_rows
 from stream_em.averaging import weighed
 from stream_em.errors import RowsError
-from stream_em.holding import floored_variance
 from stream_em.incomplete import expect
 from stream_em.intake import width
 from stream_em.models.protocol import Model
 from stream_em.restructuring import settled
 from stream_em.scoring import scored, unknown_scores, with_background
+from stream_em.spread import floored_variance
 from stream_em.state import Found, Scores, State
 
 

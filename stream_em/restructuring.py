@@ -15,7 +15,6 @@ from stream_em import averaging, moments
 from stream_em.arrays import Array, altered
 from stream_em.background import background_share, log_ranges
 from stream_em.births import birth
-from stream_em.holding import floored_variance
 from stream_em.models.protocol import Model
 from stream_em.models.settings import Restructuring
 from stream_em.models.soft_kmeans import SoftKMeans
@@ -23,6 +22,7 @@ from stream_em.moments import Moments, Retentions
 from stream_em.quarantine import absorbed, bounded, chosen, empty, faded, rescored, united
 from stream_em.relocations import House, merged, relocated
 from stream_em.scoring import far_bar, with_background
+from stream_em.spread import floored_variance, grain
 from stream_em.state import Averaged, Change, Quarantine, State, Tally, Typical
 
 PATIENT_TICKS = 8  # between births tried on rows that mostly wait already
@@ -162,13 +162,16 @@ def _births(model: Model, settings: Restructuring, state: State, crossed: int) -
     assert uniform is not None and model.background is not None
     house, changes = _house(state, state.moments, aside), NO_CHANGES
     v = floored_variance(state.spread, state.frame)
+    widths = log_ranges(
+        uniform, moments.variance(state.spread)[0], grain(state.spread, state.frame)
+    )
     price = _price(model, state) if settings.variable else 0.0
     if settings.variable:
         house, changes = _thinned(model, state, house, v, price)
     tries = settings.moves * crossed if _gathering(settings, state, crossed) else 0
     for move in range(tries):
         share = background_share(model.background, uniform, float(house.moments.step.sum()))
-        log_density = np.log(share) - log_ranges(uniform, moments.variance(state.spread)[0]).sum()
+        log_density = np.log(share) - widths.sum()
         draw = np.random.default_rng(_key(settings, state, move))
         found = birth(
             model, house, uniform, state.frame, v, log_density, price, draw, state.total_events

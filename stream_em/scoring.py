@@ -7,10 +7,12 @@ from stream_em.arrays import Array
 from stream_em.background import background_share, log_volumes, mixed, outside, ranged
 from stream_em.incomplete import expect, spread_of
 from stream_em.kernels import kernels_in_use
+from stream_em.kernels.plain import IDLE
 from stream_em.models.protocol import Clusters, Expectation, Model
 from stream_em.models.settings import Restructuring
 from stream_em.moments import Moments
 from stream_em.seeding import with_given
+from stream_em.spread import grain, moderated, reach
 from stream_em.state import (
     Held,
     Identity,
@@ -129,7 +131,7 @@ def tallied(model: Model, start: State, held: Held, latest: float | None) -> Tal
         frame=frame,
         clusters=clusters,
         moments=tally_of(model, clusters, Z, own, expectation, held.given),
-        spread=spread_of(model, Z, effective, start.spread),
+        spread=_spread(model, start, Z, effective),
         weight=float(held.weights.sum()),
         total=len(held),
         learned=int(np.count_nonzero(counted)),
@@ -143,6 +145,13 @@ def tallied(model: Model, start: State, held: Held, latest: float | None) -> Tal
         features=None,
         ignored_columns=0,
     )
+
+
+def _spread(model: Model, start: State, Z: Array, weights: Array) -> Moments:
+    """The rows as one cluster; what lies beyond all that was seen counts as far as its edge."""
+    if start.spread is not None and start.frame is not None and start.learned:
+        Z = moderated(Z, reach(start.spread, start.frame))
+    return spread_of(model, Z, weights, start.spread)
 
 
 def _set_aside(
@@ -167,8 +176,10 @@ def with_background(model: Model, start: State, expectation: Expectation, Z: Arr
     uniform, held, spread = start.background, start.moments, start.spread
     if uniform is None or model.background is None or held is None or spread is None:
         return expectation
+    assert start.frame is not None
     share = background_share(model.background, uniform, float(held.step.sum()))
-    return mixed(expectation, share, log_volumes(uniform, moments.variance(spread)[0], Z))
+    variance, least = moments.variance(spread)[0], grain(spread, start.frame)
+    return mixed(expectation, share, log_volumes(uniform, variance, least, Z))
 
 
 def _recent(model: Model, Z: Array) -> Array | None:
@@ -185,10 +196,23 @@ def latest_rows(before: Array | None, after: Array | None) -> Array | None:
     return np.concatenate([before, after])[-WINDOW_ROWS:]
 
 
+def bar_factor(settings: Restructuring, clusters: int, size: int) -> float:
+    """How many times the typical squared distance is far; less while clusters are missing."""
+    return settings.threshold if clusters >= size else 1.0
+
+
 def far_bar(settings: Restructuring, state: State, size: int) -> float:
-    """The squared distance beyond which a row is far; less while clusters are missing."""
-    factor = settings.threshold if len(state.identity.slots) >= size else 1.0
-    return factor * state.typical.mean
+    """The squared distance beyond which a row is far; less while a cluster has nothing to do."""
+    factor = bar_factor(settings, len(state.identity.slots), size)
+    return (min(factor, 1.0) if _idle(state.moments) else factor) * state.typical.mean
+
+
+def _idle(held: Moments | None) -> bool:
+    """Whether some cluster holds next to none of the events: moving it costs nothing."""
+    if held is None:
+        return False
+    N = held.objective
+    return bool(N.min() * len(N) <= IDLE * N.sum())
 
 
 def _aside(

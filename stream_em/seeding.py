@@ -32,6 +32,7 @@ class Material(NamedTuple):
     weights: Array  # (n,)
     given: Array | None  # (n, K) responsibilities that came with rows, NaN where unknown
     spread: Array  # (D,) variance of the rows
+    grain: Array  # (D,) deviation below which a feature is constant
 
 
 class Seeded(NamedTuple):
@@ -126,7 +127,7 @@ def _completed(
 
 def _em(model: Model, material: Material, clusters: Clusters, slots: Array) -> tuple[float, Seeded]:
     """EM iterations on the held rows; at least one, so that the tally is a posterior one."""
-    Z, weights, given, spread = material
+    Z, weights, given, spread, grain = material
     total = float(weights.sum())
     uniform = None if model.background is None else ranged(Z[weights > 0], min(1.0, 0.5 * total))
     for _ in range(max(model.seeding.em_steps, 1)):
@@ -134,7 +135,7 @@ def _em(model: Model, material: Material, clusters: Clusters, slots: Array) -> t
         own = weights
         if uniform is not None and model.background is not None:
             share = background_share(model.background, uniform, total - uniform.step)
-            expectation = mixed(expectation, share, log_volumes(uniform, spread, Z))
+            expectation = mixed(expectation, share, log_volumes(uniform, spread, grain, Z))
             own = weights * (1 - outside(expectation, given))
             claimed = total - float(own.sum())
             uniform = altered(uniform, step=claimed, objective=claimed)
@@ -186,7 +187,7 @@ def plus_plus(material: Material, K: int, draw: np.random.Generator) -> tuple[Ar
 
     A cluster with given rows starts at their mean.
     """
-    Z, weights, given, _ = material
+    Z, weights, given, _, _ = material
     chosen = {} if given is None else _given_means(Z, weights, given)
     closest = np.full(len(Z), np.inf)
     for centre in chosen.values():
@@ -227,7 +228,7 @@ def lloyd(
     `placed` says where clusters with given mean rows (K, D) have their centres.
     """
     kernels = kernels_in_use()
-    Z, weights, given, _ = material
+    Z, weights, given, _, _ = material
     fixed = None if given is None else ~np.isnan(given).any(axis=1)
     labels: Array | None = None
     for _ in range(steps + 1):

@@ -14,12 +14,12 @@ from stream_em.arrays import Array, altered
 from stream_em.background import united as united_ranges
 from stream_em.errors import RowsError, ShapeMismatch
 from stream_em.forgetting import Arrival, Window
-from stream_em.holding import floored_variance
 from stream_em.learning import learn, tally
 from stream_em.models.protocol import Model
 from stream_em.moments import Moments, Retentions
 from stream_em.quarantine import absorbed, bounded, united
 from stream_em.scoring import appended, latest_rows
+from stream_em.spread import floored_variance
 from stream_em.state import (
     Averaged,
     Change,

@@ -10,7 +10,7 @@ import numpy as np
 
 from stream_em.arrays import Array
 from stream_em.kernels.machine import machine_code
-from stream_em.kernels.plain import JITTER, JITTER_TRIES, LEAST_VARIANCE
+from stream_em.kernels.plain import JITTER, JITTER_TRIES, LEAST_RATIO, LEAST_VARIANCE
 
 
 @machine_code()
@@ -96,7 +96,7 @@ def factor_variances(variances: Array, row: int, out: Array, k: int) -> tuple[fl
     n, largest, low, log_det = variances.shape[1], variances[row, 0], 0, 0.0
     for d in range(n):
         largest = max(largest, variances[row, d])
-    floor = 1e-12 * largest
+    floor = LEAST_RATIO * largest
     if not floor > 0.0:
         floor = LEAST_VARIANCE
     for d in range(n):

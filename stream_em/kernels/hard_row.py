@@ -34,7 +34,7 @@ from stream_em.kernels.arena import (
     block,
 )
 from stream_em.kernels.machine import machine_code
-from stream_em.kernels.plain import RECENTRE
+from stream_em.kernels.plain import IDLE, RECENTRE
 from stream_em.kernels.row_parts import (
     DECLINED,
     DONE,
@@ -49,6 +49,7 @@ from stream_em.kernels.row_parts import (
     remember,
     set_aside,
     spread_out,
+    total,
     typical,
 )
 
@@ -147,7 +148,19 @@ def is_far(numbers: Array, counts: Array, distance: float) -> bool:
     if counts[ASIDE] == NONE or counts[LEARNED] < counts[EVERY]:
         return False
     mean = typical(numbers)
-    return mean > 0.0 and distance > numbers[BAR] * mean
+    if not mean > 0.0:
+        return False
+    return distance > numbers[BAR] * mean or (distance > mean and _idle(numbers, counts))
+
+
+@machine_code()
+def _idle(numbers: Array, counts: Array) -> bool:
+    """Whether some cluster holds next to none of the events."""
+    events = block(numbers, counts, OBJECTIVE, counts[K], 1)
+    least = events[0, 0]
+    for k in range(1, counts[K]):
+        least = min(least, events[k, 0])
+    return least * counts[K] <= IDLE * total(events, 0, counts[K])
 
 
 @machine_code()

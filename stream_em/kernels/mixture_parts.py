@@ -13,7 +13,6 @@ from stream_em.kernels.arena import (
     CLAIM_OBJECTIVE,
     CLAIM_STEP,
     CLAIMED_SHARE,
-    DIGITS,
     HIGH,
     JOINT,
     LEAST_SHARE,
@@ -36,8 +35,8 @@ from stream_em.kernels.arena import (
 )
 from stream_em.kernels.expectations import log_add
 from stream_em.kernels.machine import machine_code
-from stream_em.kernels.plain import FLOOR, MOST_SHARE, STILL
-from stream_em.kernels.row_parts import total
+from stream_em.kernels.plain import FLOOR, MOST_SHARE
+from stream_em.kernels.row_parts import grain, total
 
 
 @machine_code()
@@ -72,6 +71,8 @@ def _log_volume(numbers: Array, counts: Array) -> float:
     n = counts[D]
     low, high = block(numbers, counts, LOW, 1, n), block(numbers, counts, HIGH, 1, n)
     scatter = block(numbers, counts, ALL_SCATTER, 1, n)
+    mean = block(numbers, counts, ALL_MEAN, 1, n)
+    offset = block(numbers, counts, OFFSET, 1, n)
     widths = block(numbers, counts, WIDTHS, 1, n)
     logs = block(numbers, counts, LOG_WIDTHS, n, 1)
     seen = numbers[ALL_STEP] if numbers[ALL_STEP] > 0.0 else 1.0
@@ -81,7 +82,7 @@ def _log_volume(numbers: Array, counts: Array) -> float:
     widest = math.sqrt(widest)
     for d in range(n):
         width = high[0, d] - low[0, d]
-        if width <= STILL * widest:
+        if width <= 2.0 * grain(numbers, offset, mean, d):
             width = widest if widest > 0.0 else 1.0
         width = max(width, 1e-3 * math.sqrt(scatter[0, d] / seen))
         if width != widths[0, d]:
@@ -152,10 +153,12 @@ def set_prior(numbers: Array, counts: Array) -> None:
     prior = block(numbers, counts, PRIOR, 1, n)
     seen = numbers[ALL_STEP] if numbers[ALL_STEP] > 0.0 else 1.0
     for d in range(n):
-        resolution = numbers[DIGITS] * (offset[0, d] + abs(mean[0, d]))
+        least = grain(numbers, offset, mean, d)
         variance = scatter[0, d] / seen
-        prior[0, d] = variance if variance > resolution * resolution else 0.0
+        prior[0, d] = variance if variance > least * least else 0.0
         top = max(top, prior[0, d])
     for d in range(n):
-        variance = max(prior[0, d], 1e-12 * top) if top > 0.0 else 1.0
+        variance = prior[0, d]
+        if variance == 0.0:
+            variance = 1e-12 * top if top > 0.0 else 1.0
         prior[0, d] = numbers[SHRINK] * variance

@@ -14,9 +14,11 @@ from stream_em.arrays import Array
 
 LOG_2PI = math.log(2.0 * math.pi)
 FLOOR = -1e300  # nats; keeps a row that is infinitely far from everything from becoming NaN
-STILL = 1e-6  # a range below this share of the widest deviation is that of a constant
 MOST_SHARE = 1 - 1e-9  # of a background, so that no component is ever impossible
 JITTER, JITTER_TRIES = 1e-10, 6  # added to a matrix that has no factor, relative to its trace
+REACH = 10.0  # deviations from the mean of all rows up to which a value counts in full
+IDLE = 1e-4  # of its even share of the events, below which a cluster is free to move
+LEAST_RATIO = 1e-24  # a variance below this share of the largest of its cluster is no variance
 LEAST_VARIANCE = 1e-10  # the floor where even the largest variance of a cluster is not positive
 RECENTRE = 1e3  # recompute a scatter whose centring would cancel more than three digits
 
@@ -205,7 +207,7 @@ def variance_factors(variances: Array) -> tuple[Array, Array, Array]:
 
     A variance that is not positive, beside the largest of its cluster, is raised to a floor.
     """
-    floor = 1e-12 * variances.max(axis=1, keepdims=True)
+    floor = LEAST_RATIO * variances.max(axis=1, keepdims=True)
     floor = np.where(floor > 0, floor, LEAST_VARIANCE)
     low = variances < floor
     deviations = np.sqrt(np.where(low, floor, variances))

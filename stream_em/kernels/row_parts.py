@@ -4,6 +4,8 @@ Each sum is taken as NumPy or the kernels for batches take it, so that n single 
 the bits that n batches of one row leave.
 """
 
+import math
+
 import numpy as np
 
 from stream_em.arrays import LARGEST, Array
@@ -29,6 +31,7 @@ from stream_em.kernels.arena import (
     CLIP,
     CLOCK,
     DELTA,
+    DIGITS,
     DISTANCE,
     EVENTS,
     EVERY,
@@ -41,6 +44,7 @@ from stream_em.kernels.arena import (
     MEAN,
     MEMORY,
     OBJECTIVE,
+    OFFSET,
     ORIGIN,
     POLICY,
     POOLED,
@@ -64,6 +68,7 @@ from stream_em.kernels.arena import (
     block,
 )
 from stream_em.kernels.machine import machine_code
+from stream_em.kernels.plain import REACH
 
 DONE, TICK, DECLINED = range(3)  # what a call says of its row
 PAIRWISE = 128  # numbers that NumPy adds in eight lanes before it halves a sum
@@ -198,18 +203,38 @@ def fade_tally(numbers: Array, counts: Array, step: float, objective: float) -> 
 
 
 @machine_code()
+def grain(numbers: Array, offset: Array, mean: Array, d: int) -> float:
+    """The deviation below which a feature is constant to rounding."""
+    return numbers[DIGITS] * (offset[0, d] + abs(mean[0, d]))
+
+
+@machine_code()
+def moderated(value: float, mean: float, variance: float, least: float) -> float:
+    """A value, drawn back to ten deviations from the mean where there is a deviation."""
+    if not variance > least * least:
+        return value
+    far = REACH * math.sqrt(variance)
+    return min(max(value, mean - far), mean + far)
+
+
+@machine_code()
 def spread_out(numbers: Array, counts: Array, weight: float, objective: float) -> None:
     """Merge the row into the tally of all rows as one cluster."""
     n = counts[D]
     z = block(numbers, counts, Z, 1, n)
     mean = block(numbers, counts, ALL_MEAN, 1, n)
     scatter = block(numbers, counts, ALL_SCATTER, 1, n)
+    offset = block(numbers, counts, OFFSET, 1, n)
+    seen = numbers[ALL_STEP] if numbers[ALL_STEP] > 0.0 else 1.0
     left = numbers[ALL_STEP] * objective
     both = left + weight
     ratio, between = weight / both, left * weight / both
     for d in range(n):
-        own = weight * z[0, d] / weight
-        about = z[0, d] - own
+        value = moderated(
+            z[0, d], mean[0, d], scatter[0, d] / seen, grain(numbers, offset, mean, d)
+        )
+        own = weight * value / weight
+        about = value - own
         moved = own - mean[0, d]
         merged = mean[0, d] + ratio * moved
         mean[0, d] = merged if left > 0.0 else own

@@ -21,6 +21,7 @@ from stream_em.background import background_share, log_ranges
 from stream_em.models.protocol import Clusters, Model
 from stream_em.moments import DiagonalScatter, FullScatter, Moments, PooledScatter, Scatter
 from stream_em.replaying.memos import Memo
+from stream_em.spread import grain
 from stream_em.state import State
 
 LOG_2PI = math.log(2 * math.pi)
@@ -86,8 +87,10 @@ def _of_background(model: Model, state: State, memo: Memo) -> float:
     uniform, held, spread = state.background, state.moments, state.spread
     if uniform is None or model.background is None or held is None or spread is None:
         return 0.0
+    assert state.frame is not None
     share = background_share(model.background, uniform, float(held.step.sum()))
-    volume = float(log_ranges(uniform, moments.variance(spread)[0]).sum())
+    variance = moments.variance(spread)[0]
+    volume = float(log_ranges(uniform, variance, grain(spread, state.frame)).sum())
     inside = float(memo.moments.step.sum()) * math.log1p(-share)
     return inside + memo.background * (math.log(share) - volume)
 

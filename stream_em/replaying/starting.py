@@ -10,7 +10,7 @@ from stream_em import moments
 from stream_em.arrays import Array, altered
 from stream_em.errors import RowsError
 from stream_em.forgetting import KeepAll, Window
-from stream_em.holding import begun, floored_variance, latest_time, seeded
+from stream_em.holding import begun, latest_time, seeded
 from stream_em.learning import learn
 from stream_em.models.protocol import Model
 from stream_em.moments import Retentions
@@ -18,6 +18,7 @@ from stream_em.replaying.data import Survey
 from stream_em.replaying.memos import Memo, tallied_under
 from stream_em.restructuring import opened, seeding_typical, settled
 from stream_em.scoring import taken, tallied
+from stream_em.spread import floored_variance
 from stream_em.state import Frame, Held, State, Uniform
 
 STREAMED_ROWS = 500  # in one step of the pass that looks for moves

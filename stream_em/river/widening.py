@@ -12,9 +12,10 @@ from typing import NamedTuple, final
 import numpy as np
 
 from stream_em.arrays import Array, altered
-from stream_em.holding import floored_variance, provisional
+from stream_em.holding import provisional
 from stream_em.models.protocol import Model
 from stream_em.moments import DiagonalScatter, FullScatter, Moments, PooledScatter, Scatter
+from stream_em.spread import floored_variance
 from stream_em.state import Averaged, Frame, Held, Quarantine, State, Typical, Uniform
 
 WATCHED_ROWS = 200  # values of a feature after which it joins

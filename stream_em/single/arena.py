@@ -7,7 +7,6 @@ import numpy as np
 from stream_em.arrays import Array, altered, identical
 from stream_em.averaging import POWER
 from stream_em.forgetting import Forgetting, HalfLife, KeepAll, PowerWindow, Window
-from stream_em.holding import DIGITS
 from stream_em.kernels import arena as at
 from stream_em.models.covariance import Covariance, Diagonal, Full, Isotropic, Spherical, Tied
 from stream_em.models.gaussian import GaussianMixture
@@ -16,7 +15,8 @@ from stream_em.models.protocol import Clusters, Model
 from stream_em.models.soft_kmeans import SoftKMeans
 from stream_em.moments import Moments, Scatter
 from stream_em.restructuring import MEMORY_ROWS
-from stream_em.scoring import CLIP, far_bar
+from stream_em.scoring import CLIP, bar_factor
+from stream_em.spread import DIGITS
 from stream_em.state import Averaged, Quarantine, State, Typical, Uniform
 
 LARGEST_D = 256  # features; beyond, batches go through BLAS, whose bits no loop can follow
@@ -144,8 +144,7 @@ def _measure(model: Model, state: State, arena: Arena, refresh: float) -> None:
     s[at.BASE], s[at.POWER] = 2.0, POWER
     s[at.MEMORY], s[at.CLIP] = 2.0 ** (-1 / MEMORY_ROWS), CLIP
     if model.restructuring is not None:
-        unit = altered(state, typical=Typical(1.0, 1.0))
-        s[at.BAR] = far_bar(model.restructuring, unit, model.size)
+        s[at.BAR] = bar_factor(model.restructuring, len(state.identity.slots), model.size)
     if model.background is not None:
         s[at.LEAST_SHARE] = model.background.least_share
     if isinstance(model, GaussianMixture):

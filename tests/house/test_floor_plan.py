@@ -21,6 +21,7 @@ ROOMS = (
     "forgetting",
     "models",
     "state",
+    "spread",
     "incomplete",
     "background",
     "seeding",

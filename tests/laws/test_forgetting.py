@@ -213,7 +213,7 @@ def test_a_seeding_tally_is_faded_to_the_window():
 def test_the_running_variance_forgets_only_what_half_lives_forget():
     """v of the prior is of all rows under a schedule, whatever the schedule fades."""
     draw = np.random.default_rng(3)
-    X = draw.normal(size=(600, 1)) * np.repeat([1.0, 5.0], 300)[:, None]
+    X = draw.normal(size=(600, 1)) * np.repeat([1.0, 2.0], 300)[:, None]
     prior = se.Prior(rows=50, scale=1.0)
     for policy, w in (
         (se.PowerWindow(0.5, minimum_rows=20), np.ones(600)),

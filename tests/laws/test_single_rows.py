@@ -116,6 +116,23 @@ def test_settings_change_nothing_of_that(options):
         both_ways(model, X, np.ones(LAST))
 
 
+def test_glitches_are_drawn_back_alike():
+    X = stream(D=2, seed=6)
+    X[[20, 200, 201, 350]] = [[1e7, 0.0], [-1e6, 2.0], [1e5, -1e9], [0.0, 1e4]]
+    for model in family():
+        both_ways(model, X, np.ones(LAST))
+
+
+def test_clusters_with_nothing_to_do_move_alike():
+    X = stream(D=2, seed=7, far=0.0)
+    X[150:] += 60.0
+    found = []
+    for model in family(forgetting=se.HalfLife(events=10))[:2]:
+        _, _, changes = both_ways(model, X, np.ones(LAST))
+        found += changes
+    assert "relocation" in found
+
+
 def test_births_happen_alike_one_by_one():
     draw = np.random.default_rng(2)
     calm, late = draw.normal(size=(400, 2)), 25 + draw.normal(size=(250, 2))

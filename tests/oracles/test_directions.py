@@ -60,7 +60,7 @@ def test_densities_are_scipys(D: int) -> None:
 def test_seeding_iterates_on_the_sphere() -> None:
     rng = np.random.default_rng(2)
     Z = unit(rng.normal(size=(300, 4)) + np.eye(4)[rng.integers(3, size=300)])
-    material = Material(Z, np.ones(300), None, np.ones(4))
+    material = Material(Z, np.ones(300), None, np.ones(4), np.zeros(4))
     found, labels = lloyd(material, Z[:3], 40, lambda means: directions.centres(means, None))
     centres = Z[:3]
     for _ in range(40):
