@@ -45,7 +45,7 @@ from stream_em.state import (
     Typical,
     Uniform,
 )
-from stream_em.streams import Json, Origins, Positions
+from stream_em.streams import Base64, Json, Origins, Positions
 
 MAGIC = b"STREAMEM"
 FORMAT = 1
@@ -247,6 +247,8 @@ def _plain(value: Any, path: str, records: frozenset[type], arrays: dict[str, Ar
     def inner(part: Any, name: object) -> Json:
         return _plain(part, f"{path}.{name}", records, arrays)
 
+    if type(value) is Base64:
+        return {"base64": str(value)}
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
@@ -290,6 +292,8 @@ class _Reader(NamedTuple):
             return self.arrays[content]
         if tag == "float":
             return float(content)
+        if tag == "base64":
+            return Base64(content)
         raise ValueError(f"it holds a {tag!r}, written by a newer version")
 
     def _record(self, name: str, content: Mapping[str, Json]) -> Any:

@@ -7,9 +7,10 @@ they live in the checkpoint and nowhere else.
 """
 
 from abc import ABC, abstractmethod
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, final
 
 from stream_em.arrays import Array, record
 
@@ -45,6 +46,27 @@ class Positions:
         return Positions({**self.parts, **later.parts})
 
 
+@final
+class Base64(str):
+    r"""The text of bytes that are none, as base64: outputs that keep bytes write `raw`.
+
+    >>> Base64.of(b"\xff\x00") == "/wA=", Base64("/wA=").raw
+    (True, b'\xff\x00')
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, raw: bytes) -> "Base64":
+        """From the bytes."""
+        return cls(b64encode(raw).decode("ascii"))
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes."""
+        return b64decode(self)
+
+
 class Rejected(NamedTuple):
     """A record that could not become a row: a dead letter and its reason."""
 
@@ -68,7 +90,7 @@ class Origins:
     source: Array  # (n,) int32, index into `sources`
     partition: Array  # (n,) int32, 0 for files
     offset: Array  # (n,) int64, byte of the record's first character, or row number
-    keys: tuple[Json, ...] | None  # (n,), None where no key field is configured
+    keys: tuple[Json, ...] | None  # (n,), `Base64` for bytes; None where there are none
     times: Array | None  # (n,) float64 seconds, NaN where absent
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from stream_em.engine.rejects import dead_letters
 from stream_em.errors import Locked, OutputChanged, SettingsError, SinkFailed, Unreachable
-from stream_em.streams import Json, Rejected, Sink
+from stream_em.streams import Base64, Json, Rejected, Sink
 from stream_em_connectors.files import jsonl_sink, parquet_sink
 from stream_em_connectors.files.jsonl_sink import JsonLinesSink
 from stream_em_connectors.files.parquet_sink import ParquetSink
@@ -152,7 +152,9 @@ def test_dead_letters_of_any_bytes(kind: Kind, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("key", [5, 1 << 70, [1, "a"], {"a": None}, "\ud800", np.int64(3), ""])
+@pytest.mark.parametrize(
+    "key", [5, 1 << 70, [1, "a"], {"a": None}, "\ud800", np.int64(3), "", Base64("/wA=")]
+)
 def test_any_key_is_written(kind: Kind, tmp_path: Path, key: Any) -> None:
     sink, _ = begun(kind, tmp_path / kind.name)
     sink.write({"offset": np.arange(2), "key": [key, None]})

@@ -1,17 +1,22 @@
 """At least once, and what records look like to a stranger who reads them, with both clients."""
 
 import json
+import struct
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+import stream_em as se
+from stream_em.engine import run
 from stream_em.engine.rejects import dead_letters
 from stream_em.errors import SinkFailed, Unreachable
 from stream_em.streams import Rejected
 from stream_em_connectors.kafka.fitting import Message
 from stream_em_connectors.kafka.messages import messages
 from stream_em_connectors.kafka.sink import KafkaSink
+from stream_em_connectors.kafka.source import KafkaSource
 
 ROOM = 1_000_000  # bytes of a record, unless told otherwise
 pytestmark = pytest.mark.timeout(120)
@@ -83,6 +88,19 @@ def test_after_a_crash_rows_come_twice_and_can_be_told_by_their_origin(
     origins = [record.headers for record in read_topic(out.topic)]
     assert len(origins) == 3
     assert origins[1] == origins[2]
+
+
+def test_a_row_goes_on_under_the_key_that_its_record_came_with(
+    broker: Any, topic: Any, sink: Any, client: str, produce: Any, read_topic: Any
+) -> None:
+    name, out = topic(), sink(topic())
+    keys = [struct.pack(">q", 1000 + i % 2) + b"\xff" for i in range(8)] + [b"text", None]
+    produce(name, [b'{"x": %d}' % i for i in range(10)], keys=keys)
+    source = KafkaSource(broker.bootstrap, [name], ["x"], client=client, until_end=True)
+    run(source, se.KMeans(n_clusters=2), [out])
+    found = {json.loads(one.value)["offset"]: one for one in read_topic(out.topic)}
+    assert [found[i].key for i in range(10)] == keys
+    assert json.loads(found[0].value)["key"] == b64encode(keys[0]).decode()
 
 
 def test_equal_keys_share_a_partition_and_rows_without_spread(

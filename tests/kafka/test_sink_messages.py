@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from stream_em.engine.rejects import dead_letters
 from stream_em.errors import SinkFailed
-from stream_em.streams import Columns, Rejected
+from stream_em.streams import Base64, Columns, Rejected
 from stream_em_connectors.files import JsonLinesSink
 from stream_em_connectors.kafka.client import Headers
 from stream_em_connectors.kafka.messages import messages
@@ -85,6 +86,13 @@ def test_the_rows_key_is_the_records_key() -> None:
     assert [key for key, _, _ in sent(rows(keys))] == [
         *(b"a", "ü".encode(), None, b"7", b"2.5", b"true", b'[1,"b"]', None, b"\\ud800"),
     ]
+
+
+def test_a_key_that_is_no_text_goes_on_as_the_bytes_it_came_as() -> None:
+    raw = struct.pack(">q", 1000) + b"\xff"
+    [(key, row, _), (text, _, _)] = sent(rows([Base64.of(raw), str(Base64.of(raw))]))
+    assert (key, row["key"]) == (raw, str(Base64.of(raw)))
+    assert text == row["key"].encode()
 
 
 def test_numeric_keys_may_come_as_an_array() -> None:

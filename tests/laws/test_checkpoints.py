@@ -26,7 +26,7 @@ from stream_em.checkpoints import (
     versions,
 )
 from stream_em.errors import CheckpointDamaged, Unreachable
-from stream_em.streams import Origins, Positions
+from stream_em.streams import Base64, Origins, Positions
 
 
 @record
@@ -47,7 +47,9 @@ class Pair(NamedTuple):
 
 RECORDS = (Leaf, Pair)
 
-numbers = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+numbers = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary().map(Base64.of)
+)
 arrays = st.sampled_from(["<f8", "<i8", "<i4", "|b1"]).flatmap(
     lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0))
 )

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from stream_em.streams import Columns
+from stream_em.streams import Base64, Columns
 
 
 def json_lines(columns: Columns) -> bytes:
@@ -75,7 +75,9 @@ def _plain_column(column: Any) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Scalars and arrays of NumPy among the cells of a list."""
+    """Bytes as their base64, and scalars and arrays of NumPy among the cells of a list."""
+    if isinstance(value, Base64):
+        return str(value)
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     raise TypeError(f"cannot write a {type(value).__name__} as JSON")

@@ -1,13 +1,12 @@
 """Records as they came from the client to runs of rows: everything at once for a chunk."""
 
-import base64
 from collections.abc import Callable, Sequence
 from typing import final
 
 import numpy as np
 
 from stream_em.arrays import Array
-from stream_em.streams import Json, Rejected
+from stream_em.streams import Base64, Json, Rejected
 from stream_em_connectors.codecs import Decoded, Fields, Flaw
 from stream_em_connectors.kafka.client import Chunk
 from stream_em_connectors.kafka.pending import Run
@@ -125,7 +124,7 @@ def _offsets(offsets: Sequence[int]) -> Array:
 
 
 def _keys(chunk: Chunk, kept: Array, whole: bool) -> tuple[Json, ...] | None:
-    """The records' own keys as text; base64 of those that are no UTF-8."""
+    """The records' own keys as text; `Base64` of those that are no UTF-8."""
     keys = list(chunk.keys)
     if keys.count(None) == len(keys):
         return None
@@ -142,4 +141,4 @@ def _text(key: bytes | None) -> str | None:
     try:
         return key.decode()
     except UnicodeDecodeError:
-        return base64.b64encode(key).decode("ascii")
+        return Base64.of(key)

@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from stream_em.arrays import Array
-from stream_em.streams import Columns, Json
+from stream_em.streams import Base64, Columns, Json
 from stream_em_connectors.codecs.json_rows import json_rows, json_value
 from stream_em_connectors.kafka.client import Headers
 from stream_em_connectors.kafka.fitting import Message, fitted, outsize
@@ -95,17 +95,19 @@ def _layout_of(columns: Columns, traced: bool) -> _Layout:
 
 
 def _row_keys(columns: Columns) -> list[bytes | None]:
-    """Text as UTF-8, other values as their JSON text."""
+    """Text as UTF-8, `Base64` as its bytes, other values as their JSON text."""
     keys = columns.get("key")
     if keys is None:
         return [None] * _length(columns)
     return [
-        key.encode("utf-8", "backslashreplace") if type(key) is str else _json_key(key)
+        key.encode("utf-8", "backslashreplace") if type(key) is str else _other_key(key)
         for key in _plain(keys)
     ]
 
 
-def _json_key(key: Json) -> bytes | None:
+def _other_key(key: Json) -> bytes | None:
+    if isinstance(key, Base64):
+        return key.raw
     text = None if key is None else json_value(key)
     return None if text == b"null" else text
 

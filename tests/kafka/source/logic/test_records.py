@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from stream_em.streams import Base64
+
 
 def test_rejected_records_come_with_all_that_is_known_of_them(
     cluster: Any, kafka: Any, x: Any, polled: Any, rows: Any
@@ -45,6 +47,7 @@ def test_keys_that_are_no_text_are_base64(cluster: Any, kafka: Any, x: Any, poll
     cluster.add(0, *x(3), key=b"\xff\x00")
     (batch,) = polled(kafka().opened_at(None))
     assert batch.origins.keys == ("é", None, "/wA=")
+    assert [type(key) for key in batch.origins.keys] == [str, type(None), Base64]
 
 
 def test_record_timestamps_are_event_times_where_wanted(
