@@ -35,6 +35,7 @@ from stream_em_connectors.kafka.kafka_python_wire import (
     ask,
     connected,
     options,
+    told,
     translated,
 )
 from stream_em_connectors.kafka.memberships import Membership
@@ -145,7 +146,7 @@ class KafkaPythonConsumer(Consumer):
             raise OutOfRange(place, self.position(place)) from error
         except (*TRANSIENT, *REFUSALS) as error:
             kind = "auth" if isinstance(error, REFUSALS) else "transport"
-            self._complaints.add(kind, f"{type(error).__name__}: {error}")
+            self._complaints.add(kind, told(error))
             left = seconds - (time.monotonic() - start)
             time.sleep(max(min(left, BREATH_SECONDS), 0.0))
             return []

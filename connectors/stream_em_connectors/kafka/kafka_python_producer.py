@@ -32,6 +32,7 @@ from stream_em_connectors.kafka.kafka_python_wire import (
     ask,
     forbidden,
     options,
+    told,
     translated,
     unwrapped,
 )
@@ -258,4 +259,4 @@ def _delivery_failure(
         return fenced(writing.transactional_id, doing)
     if isinstance(known, wrong.AuthorizationError):
         return translated(known, settings, doing, SinkFailed, topic)
-    return SinkFailed(f"Kafka did not take a record when {doing}: {type(error).__name__}: {error}")
+    return SinkFailed(f"Kafka did not take a record when {doing}: {told(error)}")

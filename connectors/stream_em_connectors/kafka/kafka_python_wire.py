@@ -100,7 +100,7 @@ class _Watch:
 
     def _ended(self, error: BaseException) -> None:
         kind = "auth" if isinstance(error, REFUSALS) else "transport"
-        self._complaints.add(kind, f"{type(error).__name__}: {error}")
+        self._complaints.add(kind, told(error))
 
 
 def _connected(settings: ClientSettings, complaints: Complaints, **configs: Any) -> Any:
@@ -163,7 +163,7 @@ def ask(manager: Any, request: Callable[[], Any], settings: ClientSettings, doin
         if not isinstance(failure, TRANSIENT):
             raise translated(failure, settings, doing) from failure
         time.sleep(min(RETRY_SECONDS, left))
-    raise unreachable(settings, doing, _text(failure))
+    raise unreachable(settings, doing, told(failure))
 
 
 def translated(
@@ -183,14 +183,14 @@ def translated(
     if what := forbidden(error):
         return not_permitted(what, _names(error) or name, doing, settings)
     if isinstance(error, REFUSALS):
-        return refused(settings, _text(error))
+        return refused(settings, told(error))
     if isinstance(error, wrong.UnsupportedCodecError):
-        return otherwise(f"{_text(error)}, met when {doing}; {codec_advice(str(error))}")
+        return otherwise(f"{told(error)}, met when {doing}; {codec_advice(str(error))}")
     if isinstance(error, wrong.InvalidTopicError):
-        return SettingsError(f"a topic's name is not legal: {_text(error)}")
+        return SettingsError(f"a topic's name is not legal: {told(error)}")
     if isinstance(error, (*TRANSIENT, TimeoutError)):
-        return unreachable(settings, doing, _text(error))
-    return otherwise(f"Kafka failed when {doing}: {_text(error)}")
+        return unreachable(settings, doing, told(error))
+    return otherwise(f"Kafka failed when {doing}: {told(error)}")
 
 
 def forbidden(error: BaseException) -> str:
@@ -215,5 +215,13 @@ def _names(error: BaseException) -> str:
     return ", ".join(sorted(said)) if isinstance(said, set | frozenset) else str(said)
 
 
-def _text(error: BaseException | None) -> str:
-    return "" if error is None else f"{type(error).__name__}: {error}".rstrip(": ")
+def told(error: BaseException | None) -> str:
+    """An error and its kind, which many of the client's say by themselves.
+
+    >>> told(wrong.KafkaTimeoutError("late")), told(TimeoutError()), told(None)
+    ('KafkaTimeoutError: late', 'TimeoutError', '')
+    """
+    if error is None:
+        return ""
+    kind, text = type(error).__name__, str(error)
+    return text if kind in text else f"{kind}: {text}".rstrip(": ")
