@@ -165,6 +165,25 @@ def test_two_equal_outputs_are_refused(file):
     assert any("same" in finding.message for finding in errors(file(twice)))
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("checkpoints.every_seconds=301", "every_seconds = 300 or less"),
+        ("checkpoints.every_seconds=0", "every_seconds is 0"),
+        ("sinks.0.transaction_timeout_seconds=10", "transaction_timeout_seconds is 10"),
+    ],
+)
+def test_intervals_that_no_transaction_outlives_are_found(file, setting, said):
+    text = GOOD.replace(
+        'kind = "jsonl"\npath = "out.jsonl"',
+        'kind = "kafka"\nbootstrap_servers = "127.0.0.1:9"\ntopic = "out"',
+    )
+    named = 'engine.name="readings"'
+    assert errors(file(text), [named]) == []
+    (found,) = errors(file(text), [named, setting])
+    assert said in found.message
+
+
 @pytest.mark.parametrize("text", ["[model", "a = ", "\x00"])
 def test_no_toml_is_an_error_of_its_own(file, text):
     with pytest.raises(SettingsError, match="not valid TOML"):

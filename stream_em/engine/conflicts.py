@@ -1,11 +1,12 @@
 """Outputs that would overwrite each other, be read again as input, or cannot commit."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePath
 
 from stream_em.engine.schedule import Schedule
+from stream_em.errors import SettingsError
 from stream_em.streams import Sink, Source
 
 
@@ -71,11 +72,8 @@ def unfit_for_transactions(
             "exactly-once output to Kafka needs checkpoints to agree with; add [checkpoints] "
             'with a `directory`, or take delivery = "at-least-once"'
         )
-    if saved and not schedule.every_seconds > 0:
-        found.append(
-            "checkpoints.every_seconds is 0, but transactions do not stay open for ever; give "
-            "seconds, 30 is the default"
-        )
+    if saved:
+        found.extend(_out_of_time(transactional[0], schedule.every_seconds))
     if take_over and len(transactional) < len(sinks):
         other = next(sink.name for sink in sinks if sink.cluster is None)
         found.append(
@@ -83,6 +81,20 @@ def unfit_for_transactions(
             "is not: a frozen engine could still write to it; stop that engine first"
         )
     return tuple(found)
+
+
+def _out_of_time(sink: Sink, every_seconds: float) -> Iterator[str]:
+    """What keeps transactions from lasting from one checkpoint to the next."""
+    if not every_seconds > 0:
+        yield (
+            "checkpoints.every_seconds is 0, but transactions do not stay open for ever; give "
+            "seconds, 30 is the default"
+        )
+        return
+    try:
+        sink.transactions(sink.name, every_seconds)
+    except SettingsError as error:
+        yield str(error)
 
 
 def _path(port: Source | Sink) -> str | None:
