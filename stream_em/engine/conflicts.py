@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from stream_em.engine.schedule import Schedule
 from stream_em.errors import SettingsError
-from stream_em.streams import Sink, Source
+from stream_em.streams import Json, Sink, Source
 
 
 def conflicts(
@@ -18,7 +18,7 @@ def conflicts(
 ) -> tuple[str, ...]:
     """What is wrong between the input and the outputs of a run; empty when nothing is.
 
-    Two equal outputs, and an output inside the source's own glob.
+    Two equal outputs, or two of one name, and an output inside the source's own glob.
     """
     outputs = [*sinks, *(sink for sink in (dead_letters, changes) if sink is not None)]
     found: list[str] = []
@@ -28,6 +28,12 @@ def conflicts(
                 found.append(
                     f"two outputs are the same: {earlier.kind} {earlier.name!r} and "
                     f"{later.kind} {later.name!r}; give each a path or topic of its own"
+                )
+            elif earlier.name == later.name:
+                found.append(
+                    f"two outputs have the same name {later.name!r} ({earlier.kind} and "
+                    f"{later.kind}), by which checkpoints tell outputs apart; give one another "
+                    "path or topic"
                 )
         if later.name in _topics(source, later):
             found.append(
@@ -57,10 +63,13 @@ def unfit_for_transactions(
             (f"{plain} none, so wait for the other engine's end or stop it",) if take_over else ()
         )
     found: list[str] = []
-    if any(sink.cluster != transactional[0].cluster for sink in transactional):
+    clusters = [transactional[0].cluster]
+    clusters += [sink.cluster for sink in transactional if sink.cluster != clusters[0]][:1]
+    if len(clusters) > 1:
         found.append(
-            "exactly-once outputs lie on several clusters or use several clients, but one "
-            "transaction covers one cluster; write the others at least once"
+            "exactly-once outputs lie on several clusters or use several clients "
+            f"({_apart(clusters)}), but one transaction covers one cluster; write these alike "
+            "if one is meant, or the other outputs at least once"
         )
     if name is None:
         found.append(
@@ -105,14 +114,29 @@ def _path(port: Source | Sink) -> str | None:
 
 def _topics(source: Source, sink: Sink) -> Sequence[str]:
     """The source's topics, if the sink writes topics of the same servers."""
-    read = str(getattr(source, "bootstrap_servers", "")).replace(" ", "").split(",")
-    written = str(getattr(sink, "bootstrap_servers", "")).split(",")
-    shared = set(read) & set(written) - {""}
+    shared = _servers(source) & _servers(sink)
     return tuple(getattr(source, "topics", ())) if shared else ()
 
 
+def _servers(port: Source | Sink) -> frozenset[str]:
+    """The addresses a port reads or writes at; none where it has no servers."""
+    text = str(getattr(port, "bootstrap_servers", "")).replace(" ", "")
+    return frozenset(text.split(",")) - {""}
+
+
+def _apart(clusters: Sequence[Json]) -> str:
+    """What keeps clusters apart, said of each once.
+
+    >>> _apart([{"servers": ["a:1"], "user": "u"}, {"servers": ["b:1"], "user": "u"}])
+    "servers ['a:1'] and ['b:1']"
+    """
+    first, second = (one if isinstance(one, dict) else {"cluster": one} for one in clusters)
+    apart = (name for name in first if first[name] != second.get(name))
+    return ", ".join(f"{name} {first[name]} and {second.get(name)}" for name in apart)
+
+
 def _same(a: Sink, b: Sink) -> bool:
-    if a.name == b.name:
+    if (a.kind, a.name, _servers(a)) == (b.kind, b.name, _servers(b)):
         return True
     first, second = _path(a), _path(b)
     return bool(first and second and os.path.realpath(first) == os.path.realpath(second))
