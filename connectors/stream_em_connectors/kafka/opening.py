@@ -1,5 +1,6 @@
 """From settings and saved positions to an opened stream."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,9 +14,11 @@ from stream_em_connectors.kafka.intake import Intake
 from stream_em_connectors.kafka.marks import offsets_in, places_of, topic_ids
 from stream_em_connectors.kafka.pending import Pending
 from stream_em_connectors.kafka.places import Ledger
-from stream_em_connectors.kafka.starts import Start
+from stream_em_connectors.kafka.starts import Earliest, Start
 from stream_em_connectors.kafka.stream import Cutting, KafkaStream, Parts
 from stream_em_connectors.kafka.watch import Watch
+
+log = logging.getLogger(__name__)
 
 
 class Reading(NamedTuple):
@@ -89,6 +92,8 @@ def _starts(
     places = places_of(topics)
     if positions is None:
         return dict(reading.start.offsets(consumer, places))
+    if reading.start != Earliest():
+        log.info("`start` is ignored: reading goes on where the checkpoint stands")
     at = offsets_in(positions, places, {name: topic.id for name, topic in topics.items()})
     new = [place for place in places if place not in at]
     return {**at, **consumer.beginnings(new)} if new else at

@@ -32,6 +32,17 @@ def test_a_partition_that_is_not_in_the_checkpoint_is_new(
     assert rows(polled(stream)) == [1, 2]
 
 
+@pytest.mark.parametrize(("start", "lines"), [("latest", 1), ("1970-01-02", 1), ("earliest", 0)])
+def test_a_checkpoint_goes_before_a_start_and_one_line_says_so(
+    cluster: Any, kafka: Any, caplog: Any, start: str, lines: int
+) -> None:
+    caplog.set_level("INFO", "stream_em_connectors")
+    saved = kafka(start=start).opened_at(None).positions
+    assert "`start` is ignored" not in caplog.text
+    kafka(start=start).opened_at(saved)
+    assert caplog.text.count("`start` is ignored") == lines
+
+
 def test_a_topic_that_does_not_exist_is_out_of_reach(cluster: Any, kafka: Any) -> None:
     with pytest.raises(Unreachable, match="topic other does not exist"):
         kafka(topics=["t", "other"]).opened_at(None)
