@@ -59,13 +59,18 @@ def compare(
     source: Source,
     accept_source_change: bool,
 ) -> None:
-    """Refuse another model or source once rows are learned. Raises `SettingsChanged`."""
+    """Refuse another model or source once rows are learned. Raises `SettingsChanged`.
+
+    Features that a source names come first: no other source is accepted with others.
+    """
     if checkpoint.model != model:
         was, now = describe(checkpoint.model), describe(model)
         raise SettingsChanged(
             f"the model is not the one of checkpoint {name}: {differences(was, now)}; take the "
             "old settings, another checkpoint folder, or start anew with --fresh (fresh=True)"
         )
+    if (features := identity(source).get("features")) is not None:
+        compare_features(checkpoint, name, features)
     if not same_source(checkpoint, source):
         what = differences(checkpoint.settings.get("source"), identity(source))
         if not accept_source_change:

@@ -20,6 +20,7 @@ from stream_em.errors import (
 from stream_em.memory import MemorySink, MemorySource
 from stream_em.stores import DirectoryStore
 from stream_em.streams import Json, Positions, Sink, Source, Stream
+from stream_em_connectors.files import CsvSource
 
 SEEDING = se.Seeding(rows=120, restarts=2)  # that of `model`
 
@@ -111,6 +112,20 @@ def test_features_may_not_change_nor_their_order(
     source = MemorySource([X], features=("x1", "x0"), batch_size=50)
     with pytest.raises(SettingsChanged, match=r"were \['x0', 'x1'\], now \['x1', 'x0'\]"):
         run(source, model, [], store)
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+@pytest.mark.parametrize("features", [["b", "a"], ["a", "c"]])
+def test_features_that_a_source_names_may_not_change_whatever_is_accepted(
+    store: DirectoryStore, tmp_path: Path, model: Any, caplog: Any, features: Any, accepted: bool
+) -> None:
+    file = tmp_path / "in.csv"
+    file.write_text("a,b,c\n" + "1,2,3\n4,5,6\n7,8,9\n" * 20)
+    run(CsvSource(str(file), ["a", "b"]), model, [], store)
+    with pytest.raises(SettingsChanged, match=r"were \['a', 'b'\].*--fresh") as refused:
+        run(CsvSource(str(file), features), model, [], store, accept_source_change=accepted)
+    assert "accept-source-change" not in str(refused.value)
+    assert "as accepted" not in caplog.text
 
 
 def test_another_source_needs_to_be_accepted(
