@@ -77,7 +77,7 @@ class Rejected(NamedTuple):
     field: str | None  # the offending field, where one is to blame
     detail: str  # for people: what came, what was expected
     raw: bytes  # the record as it came
-    time: float | None = None  # event time in seconds, where it could be read
+    time: float | None = None  # seconds: the row's event time, else when the record was made
     key: bytes | None = None  # the record's own key, where records have keys
     headers: tuple[tuple[str, bytes | None], ...] = ()  # and its headers
 

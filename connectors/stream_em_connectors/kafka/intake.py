@@ -21,7 +21,8 @@ TOMBSTONE = Flaw("empty", None, "a tombstone (null value) came, expected a recor
 class Intake:
     """Decodes chunks. `stamped` takes the records' own timestamps as event times.
 
-    Every record comes out once: as a row or as a rejected record.
+    Every record comes out once: as a row or as a rejected record, whose time is its own
+    timestamp, as what it says itself may not be readable.
     """
 
     def __init__(
@@ -93,7 +94,6 @@ class Intake:
 
     def _rejected(self, chunk: Chunk, place: int, flaw: Flaw) -> Rejected:
         stamp = chunk.times[place]
-        known = self._fields.time is None and stamp >= 0
         return Rejected(
             source=chunk.place.topic,
             partition=chunk.place.partition,
@@ -102,7 +102,7 @@ class Intake:
             field=flaw.field,
             detail=flaw.detail,
             raw=chunk.values[place] or b"",
-            time=stamp / 1000 if known else None,
+            time=stamp / 1000 if stamp >= 0 else None,
             key=chunk.keys[place],
             headers=chunk.headers(place),
         )

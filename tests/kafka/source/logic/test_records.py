@@ -50,6 +50,14 @@ def test_keys_that_are_no_text_are_base64(cluster: Any, kafka: Any, x: Any, poll
     assert [type(key) for key in batch.origins.keys] == [str, type(None), Base64]
 
 
+def test_a_rejected_record_has_its_own_timestamp_where_a_field_is_the_event_time(
+    cluster: Any, kafka: Any, x: Any, polled: Any
+) -> None:
+    cluster.add(0, *x(1), b'{"x": 1, "w": -1, "t": 5}', b'{"x": 1, "w": 1, "t": "soon"}')
+    (batch,) = polled(kafka(time="t", weight="w").opened_at(None))
+    assert [(one.field, one.time) for one in batch.rejected[1:]] == [("w", 1.0), ("t", 2.0)]
+
+
 def test_record_timestamps_are_event_times_where_wanted(
     cluster: Any, kafka: Any, x: Any, polled: Any
 ) -> None:
