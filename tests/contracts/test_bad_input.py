@@ -121,6 +121,11 @@ def test_a_bad_json_record_is_rejected_alone(tmp_path: Path, line: str) -> None:
     assert [(one.reason, one.offset, one.raw) for one in rejected] == [(FIELDS[line], 17, raw)]
 
 
+def test_a_field_without_a_name_is_nobodys_choice(tmp_path: Path) -> None:
+    source = jsonl_of(tmp_path, '{"": 0, "x": 1, "y": {"": 5, "z": 2}}', features=None)
+    assert next(polled(source)).rows.tolist() == [[1, 2]]
+
+
 def test_nested_fields_are_read_by_dotted_paths(tmp_path: Path) -> None:
     good, flat = '{"a": {"x": 1, "b": {"y": 2}}, "t": {"at": 5}}', '{"a": {"x": 1, "b": 2}}'
     bare = '{"a": {"x": 3, "b": {"y": 4}}}'

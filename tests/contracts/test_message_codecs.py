@@ -255,6 +255,10 @@ class TestAvro:
         assert found.rows.tolist() == [[1, 2]]
         assert [flaw[:2] for _, flaw in found.flaws] == [case[1:] for case in cases]
 
+    def test_a_path_names_something_at_every_step(self, schema_file: str) -> None:
+        with pytest.raises(SettingsError, match=r"'x\.' has an empty part"):
+            Avro(schema_file).decoder(Fields(("x.",)))
+
     def test_missing_values_may_be_learned(self, schema_file: str) -> None:
         record = avro({"x": None, "y": 2.0, "w": None, "at": None, "id": None})
         found = Avro(schema_file).decoder(Fields(("x", "y"), missing=True))([record])

@@ -14,7 +14,7 @@ import numpy as np
 from stream_em.arrays import Array
 from stream_em.errors import SettingsError
 from stream_em.streams import Json
-from stream_em_connectors.codecs.objects import row_of, times_of
+from stream_em_connectors.codecs.objects import check_paths, row_of, times_of, whole
 from stream_em_connectors.codecs.table import (
     Decoded,
     Fields,
@@ -42,6 +42,7 @@ class JsonCodec:
 
     def __init__(self, fields: Fields) -> None:
         self._fields = fields
+        check_paths(fields)
         tree = _tree(fields)
         shape, places = _structure(tree)
         self._decode = msgspec.json.Decoder(shape).decode
@@ -113,6 +114,8 @@ def numeric_fields(records: Iterable[bytes]) -> tuple[tuple[str, ...], tuple[str
         except FlawError:
             continue
         for name, value in _flat(item, ""):
+            if not whole(name):
+                continue
             good.setdefault(name, 0)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 good[name] += 1

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stream_em.arrays import Array
+from stream_em.errors import SettingsError
 from stream_em_connectors.codecs.table import Fields, FlawError, Row
 from stream_em_connectors.codecs.values import (
     as_weight,
@@ -29,6 +30,28 @@ def at(item: Any, name: str) -> Any:
     for part in name.split("."):
         item = item.get(part) if isinstance(item, dict) else None
     return item
+
+
+def check_paths(fields: Fields) -> None:
+    """Raises `SettingsError` for a path with a part that names nothing.
+
+    >>> check_paths(Fields(("x.",)))
+    Traceback (most recent call last):
+    ...
+    stream_em.errors.SettingsError: field 'x.' has an empty part, expected names with dots \
+between; a dot in a name reads a nested field
+    """
+    for name in fields.names:
+        if not whole(name):
+            raise SettingsError(
+                f"field {name!r} has an empty part, expected names with dots between; a dot in a "
+                "name reads a nested field"
+            )
+
+
+def whole(path: str) -> bool:
+    """Whether every part of a dotted path names something."""
+    return all(path.split("."))
 
 
 def row_of(item: Mapping[str, Any], fields: Fields) -> Row:

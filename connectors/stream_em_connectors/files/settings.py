@@ -96,16 +96,24 @@ def _path(path: Any) -> str:
     return text
 
 
-def names(setting: str, given: Sequence[str] | None) -> tuple[str, ...] | None:
-    """A list of names as a tuple. Raises `SettingsError` for anything else."""
+def names(
+    setting: str,
+    given: Sequence[str] | None,
+    each: str = "column",
+    otherwise: str = ", or leave it out",
+) -> tuple[str, ...] | None:
+    """A list of names as a tuple. Raises `SettingsError` for anything else.
+
+    `each` is what one of them names, `otherwise` what else may be done.
+    """
     if given is None:
         return None
     listed = isinstance(given, (list, tuple)) and all(isinstance(one, str) for one in given)
     if not listed or not given:
-        raise SettingsError(f"{setting} is {given!r}, expected a list of names, or leave it out")
+        raise SettingsError(f"{setting} is {given!r}, expected a list of names{otherwise}")
     if len(set(given)) < len(given):
         twice = next(one for one in given if list(given).count(one) > 1)
-        raise SettingsError(f"{setting} names {twice!r} twice; name every column once")
+        raise SettingsError(f"{setting} names {twice!r} twice; name every {each} once")
     return tuple(given)
 
 

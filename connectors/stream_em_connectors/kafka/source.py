@@ -65,8 +65,8 @@ class KafkaSource(Source):
     _instance: str | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self._settle("topics", tuple(map(topic, names("topics", self.topics) or ())))
-        self._settle("features", names("features", self.features))
+        self._settle("topics", tuple(map(topic, names("topics", self.topics, "topic", "") or ())))
+        self._settle("features", names("features", self.features, "feature", ""))
         self._settle("codec", codec_of(self.codec))
         if not self.topics or not self.features:
             raise SettingsError("topics and features are needed; name at least one of each")
@@ -88,6 +88,8 @@ class KafkaSource(Source):
         object.__setattr__(self, name, value)
 
     def _check_fields(self) -> None:
+        if "" in self.features:
+            raise SettingsError("features name an empty text; name every feature")
         for setting in ("weight", "time", "key"):
             name = getattr(self, setting)
             if name is not None and (not isinstance(name, str) or not name):

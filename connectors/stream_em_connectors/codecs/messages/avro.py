@@ -12,7 +12,7 @@ import numpy as np
 from stream_em.arrays import Array
 from stream_em.errors import SettingsError
 from stream_em.streams import Json
-from stream_em_connectors.codecs.objects import NUMBERS, at, row_of, times_of
+from stream_em_connectors.codecs.objects import NUMBERS, at, check_paths, row_of, times_of
 from stream_em_connectors.codecs.table import (
     Decoded,
     Fields,
@@ -59,6 +59,7 @@ class AvroCodec:
     def __init__(
         self, fields: Fields, schema: Json, wire_format: bool = False, schema_id: int | None = None
     ) -> None:
+        check_paths(fields)
         self._fields, self._schema = fields, parsed_schema(schema)
         from fastavro import schemaless_reader
 

@@ -45,6 +45,28 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
         KafkaSource(**given)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"topics": []}, r"topics is \[\], expected a list of names$"),
+        ({"features": []}, r"features is \[\], expected a list of names$"),
+        ({"topics": ["t", "t"]}, "topics names 't' twice; name every topic once"),
+        ({"features": ["x", "x"]}, "name every feature once"),
+        ({"features": ["", "y"]}, "features name an empty text"),
+        ({"features": ["", "y"], "codec": "floats64"}, "features name an empty text"),
+        ({"features": ["x.", "y"]}, "field 'x.' has an empty part"),
+        ({"key": "a..b"}, "field 'a..b' has an empty part"),
+    ],
+)
+def test_what_is_wrong_with_names_is_said(kafka: Any, wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        kafka(**wrong)
+
+
+def test_dots_of_columns_are_nothing_but_text(kafka: Any) -> None:
+    assert kafka(features=["x."], codec="csv").features == ("x.",)
+
+
 def test_identity_is_plain_and_leaves_out_what_is_free(kafka: Any) -> None:
     identity = kafka(codec={"kind": "csv", "delimiter": ";"}).identity()
     assert json.loads(json.dumps(identity)) == identity
