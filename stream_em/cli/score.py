@@ -31,15 +31,16 @@ def command(
 ) -> None:
     """Assign the rows of FILE to the clusters of a CHECKPOINT, or of a folder's newest one.
 
-    Writes one JSON line for each row to stdout, as `run` would.
+    Writes one JSON line for each row to stdout, as `run` would. What grows is read up to
+    its end as it is at the start: topics, and files that are followed.
     """
-    from stream_em.cli.inputs import source_of
+    from stream_em.cli.inputs import as_it_is, source_of
     from stream_em.cli.saved import saved
 
     if file is None and config is None:
         raise click.UsageError("nothing to score; give a FILE, or -c CONFIG to read its source")
     found = saved(checkpoint)
-    _score(found, source_of(found, file, config, settings))
+    _score(found, as_it_is(source_of(found, file, config, settings)))
 
 
 def _score(found: "Saved", source: "Source") -> None:

@@ -45,6 +45,13 @@ def test_score_assigns_rows_and_learns_nothing(cli, here, rows):
     assert list(assigned[0]) == list(json.loads(header))
 
 
+def test_score_ends_where_a_followed_file_ends(cli, here, rows):
+    cli("run", "c.toml")
+    left = cli("score", "saved", "-c", "c.toml", "--set", "source.follow=true")
+    assert left.code == 0
+    assert len(left.out.splitlines()) == rows
+
+
 class Answer(BaseHTTPRequestHandler):
     def do_GET(self):
         well = self.path == "/livez"
