@@ -24,9 +24,7 @@ def saved(path: Path) -> Saved:
     if path.is_dir():
         found = newest(DirectoryStore(str(path)))
         if found is None:
-            raise SavedStateError(
-                f"{path} holds no checkpoint; give the `directory` of [checkpoints], or a file"
-            )
+            raise SavedStateError(f"{path} holds no checkpoint; {_elsewhere(path)}")
         return Saved(path / found[0], found[1])
     try:
         data = path.read_bytes()
@@ -35,3 +33,12 @@ def saved(path: Path) -> Saved:
             f"checkpoint {path} cannot be read ({error.strerror}); give a file or its folder"
         ) from None
     return Saved(path, decode(data, str(path)))
+
+
+def _elsewhere(path: Path) -> str:
+    """Where to look instead: engines that share a configuration have a folder each."""
+    inside = [str(one) for one in sorted(path.iterdir()) if one.is_dir()]
+    own = [one for one in inside if DirectoryStore(one).names()]
+    if own:
+        return f"those of its instances are in folders of their own: give {' or '.join(own)}"
+    return "give the `directory` of [checkpoints], or a file"

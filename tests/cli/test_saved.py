@@ -45,6 +45,17 @@ def test_score_assigns_rows_and_learns_nothing(cli, here, rows):
     assert list(assigned[0]) == list(json.loads(header))
 
 
+def test_instances_that_share_a_folder_are_named(cli, here):
+    for instance in ("one", "two"):
+        assert (
+            cli("run", "c.toml", "--overwrite", "--set", f"engine.instance_id={instance}").code == 0
+        )
+    left = cli("inspect", "saved")
+    assert left.code == 4
+    assert "give saved/one or saved/two" in left.err + left.out
+    assert cli("inspect", "saved/one").code == 0
+
+
 def test_score_ends_where_a_followed_file_ends(cli, here, rows):
     cli("run", "c.toml")
     left = cli("score", "saved", "-c", "c.toml", "--set", "source.follow=true")
