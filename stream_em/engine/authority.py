@@ -226,7 +226,8 @@ def newest(store: Store) -> Found | None:
         try:
             return name, store.load(name)
         except CheckpointDamaged as error:
-            log.error("checkpoint %s is damaged, taking the one before it: %s", name, error)
+            left = ", taking the one before it" if name != names[0] else ""
+            log.error("checkpoint %s is damaged%s: %s", name, left, error)
     if names:
         raise CheckpointDamaged(
             f"all {len(names)} checkpoints are damaged ({', '.join(names)}); restore one from a "

@@ -66,7 +66,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(
 
 
 def test_nothing_but_damaged_checkpoints_is_an_error(
-    store: DirectoryStore, X: np.ndarray, model: se.KMeans, half_way: Any
+    store: DirectoryStore, X: np.ndarray, model: se.KMeans, half_way: Any, caplog: Any
 ) -> None:
     half_way(store, [])
     for name in store.names():
@@ -74,6 +74,8 @@ def test_nothing_but_damaged_checkpoints_is_an_error(
     before = store.names()
     with pytest.raises(CheckpointDamaged, match="checkpoints are damaged"):
         run(MemorySource([X]), model, [], store)
+    assert caplog.text.count("taking the one before it") == len(before) - 1
+    assert caplog.text.count("is damaged") == len(before)
     assert store.names() == before
 
 
