@@ -16,6 +16,7 @@ from stream_em.state import Info
 from stream_em.streams import Batch, Source, Stream
 
 PATIENCE_SECONDS = 10.0  # for the first batch
+UNTOUCHED = "Nothing was written: correct the settings before a run"
 
 
 def rehearse(plan: Plan, fresh: bool, accept_source_change: bool) -> None:
@@ -43,7 +44,7 @@ def rehearse(plan: Plan, fresh: bool, accept_source_change: bool) -> None:
         batch = admitted(plan.model, state, batch, tuple(stream.features))
         _report(batch, se.step(plan.model, state, batch.rows, **_beside(batch))[1])
         ratio = getattr(source, "max_reject_ratio", MAX_REJECT_RATIO)
-        Tribunal(ratio).judge(len(batch.rows), batch.rejected)
+        Tribunal(ratio, UNTOUCHED).judge(len(batch.rows), batch.rejected)
     finally:
         stream.close()
     say("dry run      all well; nothing was written")

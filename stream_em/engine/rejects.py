@@ -14,6 +14,10 @@ log = logging.getLogger(__name__)
 
 WINDOW = 1_000  # records: the share of rejected ones is judged over the latest so many
 LOG_SECONDS = 10.0
+CUT_BACK = (
+    "Outputs were cut back to the last checkpoint: correct the settings and start again, and "
+    "these records are read again"
+)
 
 LIKELY = {
     "decode_error": "another codec, delimiter or encoding than configured, or decimal commas",
@@ -21,7 +25,7 @@ LIKELY = {
     "missing_feature": "wrong names in `features`, or empty cells (missing_values, missing)",
     "non_finite": "NaN, inf or numbers beyond 1e100 in the data",
     "empty": "blank lines or tombstones",
-    "weight": "a wrong `weight` column: weights are finite numbers >= 0",
+    "weight": "a wrong `weight` column: weights are numbers from 0 to 1e100",
     "late": "a wrong `time` column or unit, or an input out of order",
     "future": "a wrong `time` column or unit (milliseconds taken for seconds)",
     "too_large": "records without line ends: another format than configured",
@@ -67,10 +71,13 @@ def _text(raw: bytes) -> tuple[str, str]:
 
 @final
 class Tribunal:
-    """Judges the share of rejected records in a window of at least `WINDOW` recent ones."""
+    """Judges the share of rejected records in a window of at least `WINDOW` recent ones.
 
-    def __init__(self, max_reject_ratio: float) -> None:
-        self._limit = max_reject_ratio
+    `aftermath` ends a verdict: what became of the outputs, and what to do.
+    """
+
+    def __init__(self, max_reject_ratio: float, aftermath: str = CUT_BACK) -> None:
+        self._limit, self._aftermath = max_reject_ratio, aftermath
         self._batches: deque[tuple[int, tuple[Rejected, ...]]] = deque()
         self._records = self._rejected = 0  # in the window
 
@@ -97,8 +104,7 @@ class Tribunal:
             f"{f' in field {first.field!r}' if first.field else ''}: {first.detail}; "
             f"raw ({encoding}): {shown!r}{more}. "
             f"Likely cause: {LIKELY.get(first.reason, 'another format than configured')}. "
-            "Outputs were cut back to the last checkpoint: correct the settings and start again, "
-            "and these records are read again"
+            f"{self._aftermath}"
         )
 
 

@@ -61,6 +61,8 @@ def test_a_dry_run_that_rejects_everything_says_so(cli, here):
     left = cli("run", "c.toml", "--dry-run", "--set", "source.batch_size=2000")
     assert left.code == 1
     assert "in field 'x'" in left.err + left.out
+    assert "Nothing was written" in left.err
+    assert "cut back" not in left.err
     assert "all well" not in left.err + left.out
 
 
