@@ -214,8 +214,8 @@ def as_weights(weights: Any, n: int) -> Array:
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise RowsError(
-            f"weight {values[row]} of row {row} is not usable, expected a finite number >= 0; "
-            "weight 0 skips a row, negative weights cannot unlearn one"
+            f"weight {values[row]} of row {row} is not usable, expected a number from 0 to "
+            f"{LARGEST:g}; weight 0 skips a row, negative weights cannot unlearn one"
         )
     return values
 

@@ -72,7 +72,7 @@ def _unusable(batch: Batch, features: tuple[str, ...], missing: bool) -> list[Re
     if batch.weights is not None:
         unusable = ~((batch.weights >= 0) & (batch.weights <= LARGEST))
         for row in np.flatnonzero(unusable).tolist():
-            detail = f"weight {batch.weights[row]}, expected a finite number >= 0"
+            detail = f"weight {batch.weights[row]}, expected a number from 0 to {LARGEST:g}"
             found.append((row, "weight", None, detail))
     return found
 

@@ -121,6 +121,17 @@ def test_a_bad_json_record_is_rejected_alone(tmp_path: Path, line: str) -> None:
     assert [(one.reason, one.offset, one.raw) for one in rejected] == [(FIELDS[line], 17, raw)]
 
 
+@pytest.mark.parametrize(
+    ("literal", "came"),
+    [("1e308", "1e+308 came"), ("1e400", "308 or beyond came"), ("-1e400", "308 or beyond came")],
+)
+def test_a_number_that_no_float_holds_is_not_told_as_another(
+    tmp_path: Path, literal: str, came: str
+) -> None:
+    _, (flawed,) = read(jsonl_of(tmp_path, f'{{"x": {literal}, "y": 2}}'))
+    assert came in flawed.detail
+
+
 def test_a_field_without_a_name_is_nobodys_choice(tmp_path: Path) -> None:
     source = jsonl_of(tmp_path, '{"": 0, "x": 1, "y": {"": 5, "z": 2}}', features=None)
     assert next(polled(source)).rows.tolist() == [[1, 2]]

@@ -54,6 +54,7 @@ def test_raw_bytes_that_are_no_text_are_base64(model: se.KMeans, bad: Any) -> No
         ([0.0, -np.inf, 1.0], "non_finite", "b"),
         ([0.0, 0.0, -1.0], "weight", None),
         ([0.0, 0.0, np.nan], "weight", None),
+        ([0.0, 0.0, 1e308], "weight", None),
     ],
 )
 def test_unusable_rows_never_reach_the_model(
@@ -69,6 +70,7 @@ def test_unusable_rows_never_reach_the_model(
     (letter,) = dead.rows
     assert (letter["offset"], letter["reason"], letter["field"]) == (300, reason, name)
     assert list(json.loads(letter["raw"])) == ["a", "b", "weight"]
+    assert "1e+100" in letter["detail"]
 
 
 def test_a_row_of_weight_zero_has_an_output_row(

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -19,6 +20,8 @@ SHOWN = 80  # characters of a value in a message
 def shown(value: Any) -> str:
     """A value as a message shows it, cut short."""
     text = repr(value)
+    if isinstance(value, float) and abs(value) == sys.float_info.max:
+        return f"{text} or beyond"  # where literals that no float holds end up
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
