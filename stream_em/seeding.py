@@ -46,14 +46,21 @@ class Seeded(NamedTuple):
 
 
 def seed_clusters(model: Model, material: Material, seed: int, restarts: int) -> Seeded:
-    """The best of several seeds; fewer clusters where there are fewer distinct rows."""
+    """The best of several seeds; fewer clusters where there are fewer distinct rows.
+
+    Half of them leave out what lies alone, and half, where clusters have a variance for each
+    feature, measure distances in deviations: in other units the nearest centre is another.
+    """
     learned = int(np.count_nonzero(material.weights))
     dense = core(material) if model.background is not None and restarts > 1 else None
+    plain = np.ones_like(material.spread)
+    own = np.sqrt(material.spread) if model.per_feature else plain
     grown = [
         _grow(
             model,
             material,
             dense if restart % 2 else None,
+            own if restart % 4 > 1 else plain,
             np.random.default_rng((seed, learned, restart)),
         )
         for restart in range(restarts)
@@ -87,10 +94,14 @@ def warn_if_fewer(model: Model, found: Seeded) -> None:
 
 
 def _grow(
-    model: Model, material: Material, dense: Array | None, draw: np.random.Generator
+    model: Model,
+    material: Material,
+    dense: Array | None,
+    unit: Array,
+    draw: np.random.Generator,
 ) -> tuple[float, Seeded]:
-    """One seed: its quality (higher is better) and its clusters."""
-    filled = material._replace(Z=np.nan_to_num(material.Z))  # a missing cell starts at the mean
+    """One seed: its quality (higher is better) and its clusters; distances are in `unit` (D,)."""
+    filled = material._replace(Z=np.nan_to_num(material.Z) / unit)  # missing: begins at the mean
     if dense is not None:
         filled = filled._replace(weights=np.where(dense, filled.weights, 0.0))
     centres, slots = plus_plus(filled, model.size, draw)
@@ -99,6 +110,7 @@ def _grow(
     centres, labels = lloyd(
         filled, model.centres(centres), model.seeding.lloyd_steps, model.centres
     )
+    centres, filled = centres * unit, filled._replace(Z=np.nan_to_num(material.Z))
     R = with_given((labels[:, None] == np.arange(len(centres))).astype(np.float64), given)
     moments = _tally(model, filled, R, centres)
     if model.has_density:

@@ -271,3 +271,17 @@ def test_greedy_trials_beat_plain_seeding():
         plain.append(np.square(X - means[labels]).sum())
         greedy.append(state.moments.scatter.values.sum())
     assert np.mean(greedy) < 0.8 * np.mean(plain)
+
+
+@pytest.mark.parametrize("shape", [se.Full(), se.Tied(), se.Diagonal()], ids=lambda s: s.kind)
+@pytest.mark.parametrize("factor", [1e-9, 1.0, 1e9])
+def test_mixtures_find_groups_in_any_feature_whatever_its_unit(shape, factor):
+    """Distances between a share and a number of bytes tell of the bytes alone."""
+    draw = np.random.default_rng(0)
+    group = draw.integers(2, size=600)
+    X = np.column_stack([0.2 + 0.6 * group + 0.05 * draw.normal(size=600), draw.normal(size=600)])
+    X[:, 1] *= factor
+    model = se.GaussianMixture(2, shape, seeding=se.Seeding(rows=300))
+    state, _ = se.step(model, se.init(model), X)
+    labels = se.score(model, state, X).labels
+    assert max((labels == group).mean(), (labels != group).mean()) > 0.99

@@ -33,6 +33,7 @@ class Covariance(ABC):
 
     kind: ClassVar[str]
     scatter: ClassVar[type[Scatter]]
+    per_feature: ClassVar[bool] = True  # each feature has a variance of its own
 
     @abstractmethod
     def n_parameters(self, K: int, D: int) -> int:
@@ -234,6 +235,7 @@ class Spherical(Covariance):
     """
 
     kind: ClassVar[str] = "spherical"
+    per_feature: ClassVar[bool] = False
     scatter: ClassVar[type[Scatter]] = DiagonalScatter
 
     def n_parameters(self, K: int, D: int) -> int:
@@ -271,6 +273,7 @@ class Isotropic(Covariance):
 
     variance: float
     kind: ClassVar[str] = "isotropic"
+    per_feature: ClassVar[bool] = False
     scatter: ClassVar[type[Scatter]] = DiagonalScatter
 
     def __post_init__(self) -> None:

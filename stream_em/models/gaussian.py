@@ -103,6 +103,10 @@ class GaussianMixture(Model):
     def scatter(self) -> type[Scatter]:
         return self.covariance.scatter
 
+    @property
+    def per_feature(self) -> bool:
+        return self.covariance.per_feature
+
     def prior_covariance(self, spread: Array) -> tuple[float, Array]:
         """Pseudo-rows n0 and the diagonal Λ (D,) = scale·K^(-2/D)·v of the prior."""
         if self.prior is None:

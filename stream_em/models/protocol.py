@@ -73,6 +73,11 @@ class Model(ABC):
     def scatter(self) -> type[Scatter]:
         """The form in which this model keeps second moments."""
 
+    @property
+    def per_feature(self) -> bool:
+        """Whether clusters have a variance for each feature, so that units mean nothing."""
+        return False
+
     @abstractmethod
     def e_step(self, clusters: Clusters, Z: Array) -> Expectation:
         """Assign rows Z (n, D) under fixed clusters."""

@@ -96,6 +96,10 @@ class StudentMixture(Model):
     def scatter(self) -> type[Scatter]:
         return self.covariance.scatter
 
+    @property
+    def per_feature(self) -> bool:
+        return self.covariance.per_feature
+
     def relevance(self, clusters: Clusters, Z: Array) -> Array:
         return self.relevance_at(self._squared(clusters, Z), Z.shape[1])
 

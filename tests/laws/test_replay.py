@@ -208,7 +208,7 @@ def test_heavy_tails_never_lower_it_either(covariance):
     above = likelihood(model, state, X)
     assert told[-1].free_energy <= above + 1e-9 * abs(above)
     assert told[-1].free_energy == pytest.approx(above, rel=1e-4)
-    _, fast, _ = walked(model, X, 6, chunk_rows=50, method=se.VarianceReduced())
+    _, fast, _ = walked(model, X, 9, chunk_rows=50, method=se.VarianceReduced())
     assert np.diff([sweep.bound for sweep in fast]).min() >= 0
     assert fast[-1].bound == pytest.approx(told[-1].bound, rel=1e-3)
 
