@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_em.arrays import Array, altered
+from stream_em.arrays import Array, altered, as_weights
 from stream_em.forgetting import Forgetting
 from stream_em.learning import init
 from stream_em.models.protocol import Model
@@ -88,10 +88,10 @@ class Learner(ABC):
         }
 
     def learn_one(self, x: Event, w: float = 1.0) -> None:
-        """Learn one event of weight `w` ≥ 0.
+        """Learn one event of weight `w` ≥ 0; one of weight 0 teaches nothing, not even names.
 
-        Absent keys, None and NaN are missing values. Raises `RowsError` for values that are
-        no finite numbers, and has then learned nothing.
+        Absent keys, None and NaN are missing values. Raises `RowsError` for values and
+        weights that are no finite numbers, and has then learned nothing.
         """
         row = self._features.exact(x)
         if row is not None:
@@ -103,15 +103,16 @@ class Learner(ABC):
     def _learn_other(self, x: Event, w: float) -> None:
         """Learn an event whose keys are not those of all before it."""
         new = self._features.new(with_value(x))
+        if not as_weights([w], 1)[0]:
+            new = ()
         if new and self._owned.state.moments is None:
             self._widen_held(new)
             new = ()
         if not self._features.names:
             return
         row = self._features.row(x)
-        if w > 0:
-            for name in new:
-                self._watch.see(name, self._owned.slot(row), float(x[name]))
+        for name in new:
+            self._watch.see(name, self._owned.slot(row), float(x[name]))
         self._owned.learn(row, w)
         self._events += 1
         self._admit()
@@ -124,30 +125,31 @@ class Learner(ABC):
         the same but for the order in which clusters are read off.
         """
         table = as_table(X)
-        seen = np.flatnonzero(~np.isnan(table.values).all(axis=0))
+        n = len(table.values)
+        weights = np.full(n, w) if np.ndim(w) == 0 and w is not None else w
+        weights = as_weights(weights, n)
+        seen = np.flatnonzero(~np.isnan(table.values[weights > 0]).all(axis=0))
         new = self._features.new(table.columns[place] for place in seen)
         if new and self._owned.state.moments is None:
             self._widen_held(new)
             new = ()
-        if not self._features.names or len(table.values) == 0:
+        if not self._features.names or n == 0:
             return
         rows = self._features.placed(table.columns, table.values)
-        weights = None if w is None else np.broadcast_to(w, (len(rows),))
         if new:
             self._see_columns(new, table, rows, weights)
         self._owned.step(rows, weights=weights)
-        self._events += len(rows)
+        self._events += n
         self._admit()
 
     def _see_columns(
-        self, new: tuple[Hashable, ...], table: Table, rows: Array, weights: Array | None
+        self, new: tuple[Hashable, ...], table: Table, rows: Array, weights: Array
     ) -> None:
         scores = score(self._model, self._owned.state, rows)
         slots = scores.slots[scores.labels]
-        counted = np.ones(len(rows), dtype=bool) if weights is None else weights > 0
         for name in new:
             values = table.values[:, table.columns.index(name)]
-            here = counted & ~np.isnan(values)
+            here = (weights > 0) & ~np.isnan(values)
             for slot, value in zip(slots[here].tolist(), values[here].tolist(), strict=True):
                 self._watch.see(name, slot, value)
 

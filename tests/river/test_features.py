@@ -4,6 +4,7 @@ import collections
 import decimal
 import fractions
 import math
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -86,6 +87,45 @@ def test_a_feature_that_appears_while_rows_are_held_lacks_in_those_before(learne
     named = altered(state, features=first.state.features, identity=first.state.identity)
     assert first.state.features == ("a", "b", "c")
     assert first.state == named
+
+
+@pytest.mark.parametrize("split", [0, 10, 60])
+@pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
+def test_events_whose_weight_is_refused_leave_no_names(learner, phishing, split, weight) -> None:
+    for x in phishing[:split]:
+        learner.learn_one(x)
+    before = pickle.dumps(learner)
+    for _ in range(WATCHED_ROWS + 1):
+        with pytest.raises(RowsError, match="weight"):
+            learner.learn_one({"typo": 1.0}, w=weight)
+    with pytest.raises(RowsError, match="weight"):
+        learner.learn_many(pd.DataFrame({"typo": [1.0, 2.0]}), w=[1.0, weight])
+    assert pickle.dumps(learner) == before
+
+
+def test_events_of_weight_zero_leave_no_names(learner, phishing) -> None:
+    learner, frame = learner.clone({"seeding_rows": 20}), pd.DataFrame({"typo": [1.0, 2.0]})
+    learner.learn_one({"typo": 1.0}, w=0.0)
+    learner.learn_many(frame, w=0.0)
+    assert learner.state.total_events == 0
+    names = tuple(sorted(phishing[0]))
+    for x in phishing:
+        learner.learn_one(x)
+        learner.learn_one({"typo": 1.0}, w=0.0)
+        learner.learn_many(frame, w=[0.0, 0.0])
+        assert learner.state.features == names
+    for _ in range(WATCHED_ROWS + 1):
+        learner.learn_one({**x, "typo": 1.0}, w=0.0)
+    assert learner.state.features == names
+
+
+def test_in_a_batch_only_rows_with_weight_tell_names() -> None:
+    learner = KMeans(2, seeding_rows=20, seed=1)
+    frame = pd.DataFrame({"a": [1.0, 2.0], "b": [math.nan, 5.0]})
+    learner.learn_many(frame, w=[1.0, 0.0])
+    assert learner.state.features == ("a",)
+    learner.learn_many(frame, w=2.0)
+    assert learner.state.features == ("a", "b")
 
 
 @pytest.mark.parametrize(
