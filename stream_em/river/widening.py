@@ -12,8 +12,10 @@ from typing import NamedTuple, final
 import numpy as np
 
 from stream_em.arrays import Array, altered
-from stream_em.holding import provisional
-from stream_em.models.protocol import Model
+from stream_em.models.covariance import Covariance, Diagonal, Full, Tied
+from stream_em.models.density import assembled
+from stream_em.models.gaussian import GaussianMixture
+from stream_em.models.protocol import Clusters, Model
 from stream_em.moments import DiagonalScatter, FullScatter, Moments, PooledScatter, Scatter
 from stream_em.spread import floored_variance
 from stream_em.state import Averaged, Frame, Held, Quarantine, State, Typical, Uniform
@@ -79,13 +81,45 @@ def newcomer(seen: list[Sight], slots: Array) -> Newcomer:
 
 
 def held_wider(model: Model, state: State, more: int) -> State:
-    """A state without clusters of its own, its held rows lacking `more` features."""
+    """A state without clusters of its own, its held rows lacking `more` features.
+
+    Provisional clusters widen too, until they are found anew among twice as many rows: mean
+    0, and the variance that the other features have in the middle.
+    """
     if state.held is None:
         return state
     empty = np.full((len(state.held), more), np.nan)
     held: Held = altered(state.held, rows=np.hstack([state.held.rows, empty]))
-    largest = 1 << max(len(held).bit_length() - 1, 0)
-    return provisional(model, altered(state, held=held), held, largest - 1)
+    state = altered(state, held=held)
+    if state.frame is None or state.clusters is None:
+        return state
+    frame = Frame(np.pad(state.frame.origin, (0, more)), np.append(state.frame.unit, np.ones(more)))
+    return altered(state, frame=frame, clusters=_clusters_wider(model, state.clusters, more))
+
+
+def _clusters_wider(model: Model, found: Clusters, more: int) -> Clusters:
+    means = np.pad(found.means, ((0, 0), (0, more)))
+    if isinstance(model, GaussianMixture):
+        covariances = _covariances_wider(model.covariance, found.covariances, more)
+        return assembled(model.covariance, found.weights, means, covariances).clusters
+    N, scatter = found.weights, DiagonalScatter(np.zeros(means.shape))
+    return model.reread(Moments(N, N, N, means, scatter), np.ones(means.shape[1]), found).clusters
+
+
+def _covariances_wider(covariance: Covariance, values: Array, more: int) -> Array:
+    """Covariances with more features, each of the mean variance of those before."""
+    if isinstance(covariance, Diagonal):
+        typical = values.mean(axis=1, keepdims=True)
+        return np.hstack([values, np.repeat(typical, more, axis=1)])
+    if not isinstance(covariance, (Full, Tied)):
+        return values
+    D = values.shape[-1]
+    typical = np.diagonal(values, axis1=-2, axis2=-1).mean(axis=-1)
+    sides = ((0, 0),) * (values.ndim - 2)
+    wide = np.pad(values, (*sides, (0, more), (0, more)))
+    places = np.arange(D, D + more)
+    wide[..., places, places] = typical[..., None]
+    return wide
 
 
 def wider(model: Model, state: State, new: Newcomer) -> State:

@@ -89,6 +89,38 @@ def test_a_feature_that_appears_while_rows_are_held_lacks_in_those_before(learne
     assert first.state == named
 
 
+@pytest.mark.parametrize(
+    "learner",
+    [
+        KMeans(3),
+        KMeans(3, standardise=True),
+        SoftKMeans(3),
+        *(GaussianMixture(3, word) for word in ("full", "tied", "diag", "spherical")),
+        GaussianMixture(3, se.Isotropic(2.0)),
+    ],
+    ids=lambda it: type(it).__name__,
+)
+def test_provisional_clusters_widen_and_are_found_anew_at_twice_the_rows(learner) -> None:
+    learner, draw = learner.clone({"seed": 1}), np.random.default_rng(0)
+    for _ in range(16):
+        learner.learn_one({"a": draw.normal(), "b": 9.0 * draw.integers(2)})
+    before, found = learner.centers, learner.state.identity
+    for name in "cde":
+        x = {"a": draw.normal(), "b": 9.0 * draw.integers(2), name: draw.normal()}
+        learner.learn_one(x)
+        assert learner.state.identity == found
+        for slot, mean in learner.centers.items():
+            assert [mean[old] for old in "ab"] == pytest.approx(list(before[slot].values()))
+            assert mean[name] == 0.0
+        assert sum(learner.predict_proba_one(x).values()) == pytest.approx(1)
+        assert math.isfinite(learner.score_one(x))
+        assert learner.score_one({**x, name: 500.0}) > learner.score_one(x)
+    for _ in range(13):
+        learner.learn_one({"a": draw.normal(), "b": 9.0 * draw.integers(2), "c": draw.normal()})
+    assert learner.state.identity != found
+    assert any(mean["c"] != 0 for mean in learner.centers.values())
+
+
 @pytest.mark.parametrize("split", [0, 10, 60])
 @pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
 def test_events_whose_weight_is_refused_leave_no_names(learner, phishing, split, weight) -> None:
