@@ -149,6 +149,8 @@ def _run(plain: Model, state: State, rows: Held, effort: Effort) -> Run:
     converged, turn = False, None
     while len(bounds) < effort.max_iter and not converged:
         after, info = step(plain, state, rows.rows, weights=rows.weights)
+        if not plain.has_density:
+            after = _filled(plain, state, after, info, rows)
         if effort.ridge:
             after = _ridged(plain, after, effort.ridge)
         total = info.log_likelihood / info.weight if plain.has_density else -info.objective
@@ -158,6 +160,23 @@ def _run(plain: Model, state: State, rows: Held, effort: Effort) -> Run:
     scores = score(plain, state, rows.rows)
     quality = bounds[-1] if plain.has_density else -float(rows.weights @ scores.squared_distance)
     return Run(state, scores, tuple(bounds), quality, converged)
+
+
+def _filled(plain: Model, before: State, after: State, info: Info, rows: Held) -> State:
+    """The state after a step of k-means, its empty clusters moved to the farthest rows.
+
+    As scikit-learn does it: such a row leaves the cluster it was counted in and is the mean
+    of the empty one. Nothing moves where all rows lie on their means.
+    """
+    assert after.moments is not None
+    empty = np.flatnonzero(after.moments.step == 0)
+    distance = np.where(rows.weights > 0, info.scores.squared_distance, -1.0)
+    if len(empty) == 0 or distance.max() <= 0:
+        return after
+    farthest = np.argpartition(distance, -len(empty))[: -len(empty) - 1 : -1]
+    labels = np.array(info.scores.labels)
+    labels[farthest] = empty
+    return step(plain, before, rows.rows, weights=rows.weights, labels=labels)[0]
 
 
 def _ridged(model: Model, state: State, ridge: float) -> State:

@@ -124,6 +124,35 @@ def test_k_means_with_weights(overlapping):
     )
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("iterations", [1, 2, 300])
+@pytest.mark.parametrize("far", [1, 3])
+def test_k_means_whose_centres_go_empty(weighted, iterations, far):
+    draw = np.random.default_rng(0)
+    X = draw.normal(size=(100, 2)) + np.repeat([[0, 0], [10, 0]], 50, axis=0)
+    centres = np.r_[[[0.0, 0.0]], 100.0 * np.arange(1, far + 1)[:, None] * [[1, -1]]]
+    weights = draw.uniform(0.1, 3, len(X)) if weighted else None
+    settings = {"init": centres, "n_init": 1, "tol": 0, "max_iter": iterations}
+    ours = fitted(KMeans(1 + far, **settings), X, sample_weight=weights)
+    theirs = fitted(sklearn.cluster.KMeans(1 + far, **settings), X, sample_weight=weights)
+    close(ours, theirs, ["cluster_centers_", "inertia_", "labels_", "n_iter_"])
+    if iterations == 300:  # the tally that a stream goes on from is that of the labels
+        counts = np.bincount(ours.labels_, weights)
+        np.testing.assert_allclose(ours.state_.moments.step, counts)
+
+
+def test_rows_of_weight_zero_draw_no_empty_centre():
+    X = np.array([[0.0], [1.0], [5.0], [6.0], [1000.0]])
+    settings = {"n_clusters": 2, "init": np.array([[2.0], [-900.0]])}
+    ours = KMeans(**settings).fit(X, sample_weight=[1, 1, 1, 1, 0])
+    close(ours, KMeans(**settings).fit(X[:4]), ["cluster_centers_", "inertia_", "n_iter_"])
+
+
+def test_equal_rows_move_no_empty_centre():
+    found = KMeans(2, init=[[3.0], [9.0]]).fit(np.full((4, 1), 3.0))
+    assert found.cluster_centers_.tolist() == [[3.0], [9.0]]
+
+
 def test_weights_by_place_or_by_name(overlapping):
     X, centres = overlapping(seed=2)
     weights = np.random.default_rng(0).uniform(0, 3, len(X))
