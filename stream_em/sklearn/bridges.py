@@ -2,7 +2,7 @@
 
 import warnings
 from functools import singledispatch
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import sklearn.cluster
@@ -13,9 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from stream_em.arrays import Array, altered
 from stream_em.errors import SettingsError
 from stream_em.learning import init
-from stream_em.models.density import assembled
-from stream_em.models.gaussian import GaussianMixture as MixtureModel
-from stream_em.models.protocol import Model
+from stream_em.models.protocol import Clusters, Model
 from stream_em.moments import DiagonalScatter, Moments, Scatter
 from stream_em.reading import clusters
 from stream_em.sklearn.clusterers import KMeans, SoftKMeans
@@ -30,6 +28,13 @@ STARTS = ("weights_init", "means_init", "precisions_init")
 COLUMNS = ("n_features_in_", "feature_names_in_")
 
 
+class Given(NamedTuple):
+    """The covariances of a mixture, and the factors that scikit-learn scores with."""
+
+    covariances: Array  # in the shape of their type
+    factors: Array  # P_k with inv(cov_k) = P_k P_kᵀ, (K, D, D) or (K, D)
+
+
 @singledispatch
 def from_sklearn(estimator: Any, rows: float | None = None, **parameters: Any) -> Any:
     """A fitted estimator of scikit-learn as one of ours, with the same clusters.
@@ -38,7 +43,8 @@ def from_sklearn(estimator: Any, rows: float | None = None, **parameters: Any) -
     estimator does and goes on with `partial_fit`, in which the clusters count for as many
     rows as were fitted, or for `rows`. scikit-learn's mixture does not tell how many they
     were: without `rows` it counts for the smallest window of a stream, five rows for each
-    free parameter. `parameters` are those of our constructor, such as `forgetting`.
+    free parameter. `parameters` are those of our constructor, such as `forgetting`; they
+    may not ask for another number or kind of clusters than there are.
     Raises `NotFittedError` for an estimator without clusters.
 
     >>> import numpy as np, sklearn.cluster
@@ -58,6 +64,7 @@ def from_sklearn(estimator: Any, rows: float | None = None, **parameters: Any) -
 def _(estimator: Any, rows: float | None = None, **parameters: Any) -> KMeans:
     check_is_fitted(estimator)
     K = len(estimator.cluster_centers_)
+    _check_agreed(parameters, {"n_clusters": K})
     init = estimator.init
     if callable(init) or (isinstance(init, str) and init != "k-means++"):
         init = "k-means++"
@@ -68,12 +75,13 @@ def _(estimator: Any, rows: float | None = None, **parameters: Any) -> KMeans:
     counts = getattr(estimator, "_counts", None)
     N = np.bincount(labels, minlength=K) if counts is None else counts
     N = _scaled(np.asarray(N, dtype=np.float64), rows)
-    distance = float(estimator.inertia_) / max(len(labels), 1)
     means = np.array(estimator.cluster_centers_, dtype=np.float64)
+    distance = _mean_distance(vars(estimator), len(labels), means)
     variances = np.full(means.shape, distance / means.shape[1])
     scatter = DiagonalScatter(N[:, None] * variances)
     _plant(ours, estimator, _tallied(N, means, scatter), variances, None, distance)
-    ours.labels_, ours.inertia_ = labels.astype(np.int64), float(estimator.inertia_)
+    ours.labels_ = labels.astype(np.int64)
+    ours.inertia_ = float(vars(estimator).get("inertia_", np.nan))
     return ours
 
 
@@ -83,6 +91,7 @@ def _(estimator: Any, rows: float | None = None, **parameters: Any) -> GaussianM
     names = ("covariance_type", "tol", "max_iter", "n_init", "random_state", *STARTS)
     given = {name: getattr(estimator, name) for name in names}
     K, D = estimator.means_.shape
+    _check_agreed(parameters, {"n_components": K, "covariance_type": estimator.covariance_type})
     plain = {"n_components": K, "reg_covar": estimator.reg_covar}
     ours = GaussianMixture(**{**plain, **given, **parameters})
     shape, model = shape_of(ours.covariance_type), ours._settings()
@@ -94,11 +103,38 @@ def _(estimator: Any, rows: float | None = None, **parameters: Any) -> GaussianM
         N, np.array(estimator.means_, dtype=np.float64), shape.scatter(covariances, N, D)
     )
     distance = float(weights @ variances.sum(axis=1))
-    _plant(ours, estimator, held, variances, covariances, distance)
+    factors = shape.factors(estimator.precisions_cholesky_, K, D)
+    _plant(ours, estimator, held, variances, Given(covariances, factors), distance)
     ours.converged_ = bool(estimator.converged_)
     ours.lower_bound_ = float(estimator.lower_bound_)
     ours.lower_bounds_ = [float(bound) for bound in getattr(estimator, "lower_bounds_", [])]
     return ours
+
+
+def _check_agreed(parameters: dict[str, Any], fitted: dict[str, Any]) -> None:
+    for name, value in fitted.items():
+        if name in parameters and parameters[name] != value:
+            raise SettingsError(
+                f"{name} is {parameters[name]!r}, but the fitted estimator has {value!r}, and "
+                "its clusters come over as they are; leave it out"
+            )
+
+
+def _mean_distance(fitted: dict[str, Any], n: int, means: Array) -> float:
+    """The mean squared distance to the nearest mean of n labelled rows.
+
+    Without labels it is what mini-batches averaged or, where they told nothing, that of rows
+    half way to the next mean.
+    """
+    if n:
+        return float(fitted["inertia_"]) / n
+    if "_ewa_inertia" in fitted:
+        return float(fitted["_ewa_inertia"])
+    if len(means) == 1:
+        return 0.0
+    gaps = np.square(means[:, None] - means).sum(axis=2)
+    np.fill_diagonal(gaps, np.inf)
+    return float(gaps.min(axis=1).mean()) / 4
 
 
 def _scaled(N: Array, rows: float | None) -> Array:
@@ -124,12 +160,12 @@ def _plant(
     theirs: Any,
     held: Moments,
     variances: Array,
-    covariances: Array | None,
+    given: Given | None,
     distance: float,
 ) -> None:
     """Give `ours` the clusters of `theirs`, with a tally in the rows' units to go on from."""
     model = ours._settings()
-    state = _state(model, ours._seeds()[0], held, variances, covariances)
+    state = _state(model, ours._seeds()[0], held, variances, given)
     total = float(held.step.sum())
     reach = EDGE * np.sqrt(variances)
     edges = np.concatenate([held.mean - reach, held.mean + reach])
@@ -144,9 +180,7 @@ def _plant(
     ours._publish(clusters(model, ours.state_))
 
 
-def _state(
-    model: Model, seed: int, held: Moments, variances: Array, covariances: Array | None
-) -> State:
+def _state(model: Model, seed: int, held: Moments, variances: Array, given: Given | None) -> State:
     """A state whose clusters and tally are given, about the mean of all its rows."""
     K, D = held.mean.shape
     total = held.step.sum()
@@ -155,10 +189,12 @@ def _state(
     held = altered(held, mean=frame.inward(held.mean))
     v = weights @ (variances + np.square(held.mean))
     whole = np.array([total])
-    if covariances is not None and isinstance(model, MixtureModel):
-        found = assembled(model.covariance, weights, held.mean, covariances).clusters
-    else:
+    if given is None:
         found = model.start(held, v)
+    else:
+        diagonals = given.factors if given.factors.ndim == 2 else given.factors.diagonal(0, 1, 2)
+        log_dets = np.log(diagonals).sum(axis=1)
+        found = Clusters(weights, held.mean, given.covariances, given.factors, log_dets)
     return altered(
         init(model, seed),
         frame=frame,

@@ -34,6 +34,10 @@ class Shape(ABC):
         """`precisions_cholesky_` from the factors P_k that the engine keeps."""
 
     @abstractmethod
+    def factors(self, cholesky: Array, K: int, D: int) -> Array:
+        """The factors P_k that the engine keeps from `precisions_cholesky_`."""
+
+    @abstractmethod
     def squared(self, cholesky: Array) -> Array:
         """`precisions_` from `precisions_cholesky_`."""
 
@@ -68,6 +72,9 @@ class _Full(Shape):
     def cholesky(self, precisions: Array) -> Array:
         return np.array(precisions)
 
+    def factors(self, cholesky: Array, K: int, D: int) -> Array:
+        return np.array(cholesky, dtype=np.float64, order="C")
+
     def squared(self, cholesky: Array) -> Array:
         return cholesky @ cholesky.swapaxes(-1, -2)
 
@@ -97,6 +104,9 @@ class _Tied(Shape):
 
     def cholesky(self, precisions: Array) -> Array:
         return np.array(precisions[0])
+
+    def factors(self, cholesky: Array, K: int, D: int) -> Array:
+        return np.array(np.broadcast_to(cholesky, (K, D, D)), dtype=np.float64)
 
     def squared(self, cholesky: Array) -> Array:
         return cholesky @ cholesky.T
@@ -128,6 +138,9 @@ class _Diagonal(Shape):
     def cholesky(self, precisions: Array) -> Array:
         return np.array(precisions)
 
+    def factors(self, cholesky: Array, K: int, D: int) -> Array:
+        return np.array(cholesky, dtype=np.float64, order="C")
+
     def squared(self, cholesky: Array) -> Array:
         return np.square(cholesky)
 
@@ -157,6 +170,9 @@ class _Spherical(Shape):
 
     def cholesky(self, precisions: Array) -> Array:
         return np.array(precisions[:, 0])
+
+    def factors(self, cholesky: Array, K: int, D: int) -> Array:
+        return np.tile(np.asarray(cholesky, dtype=np.float64)[:, None], D)
 
     def squared(self, cholesky: Array) -> Array:
         return np.square(cholesky)

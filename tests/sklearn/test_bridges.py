@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import sklearn.cluster
+import sklearn.datasets
 import sklearn.mixture
 from sklearn.exceptions import NotFittedError
 
 import stream_em as se
+from stream_em.errors import SettingsError
 from stream_em.sklearn import GaussianMixture, KMeans, SoftKMeans, from_sklearn, to_sklearn
 
 KINDS = ("full", "tied", "diag", "spherical")
@@ -168,3 +170,49 @@ def test_what_cannot_cross_is_told():
     for unfitted in (KMeans(), SoftKMeans(), GaussianMixture()):
         with pytest.raises(NotFittedError):
             to_sklearn(unfitted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("offset", "ridge"), [(1e6, 1e-6), (0.0, 1e-12)])
+def test_nearly_singular_mixtures_score_with_their_own_factors(kind, offset, ridge):
+    X = sklearn.datasets.load_iris().data + offset
+    if offset == 0:
+        X = np.c_[X, X[:, 0] + 1e-5 * np.random.default_rng(0).normal(size=len(X))]
+    theirs = sklearn.mixture.GaussianMixture(
+        6, covariance_type=kind, reg_covar=ridge, random_state=0
+    )
+    ours = from_sklearn(theirs.fit(X))
+    assert np.array_equal(ours.precisions_cholesky_, theirs.precisions_cholesky_)
+    if kind in ("full", "tied"):  # far from the origin theirs loses digits of the other two
+        np.testing.assert_allclose(ours.score(X), theirs.score(X), rtol=1e-7)
+
+
+@pytest.mark.parametrize("computed", [True, False])
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("K", [1, 3])
+def test_mini_batches_that_kept_no_labels(overlapping, computed, streamed, K):
+    X, _ = overlapping(n=1500)
+    theirs = sklearn.cluster.MiniBatchKMeans(K, random_state=0, compute_labels=computed)
+    theirs = theirs.partial_fit(X) if streamed else theirs.fit(X)
+    ours = from_sklearn(theirs)
+    assert len(ours.labels_) == (1500 if computed else 0)
+    assert np.isnan(ours.inertia_) == (streamed and not computed)
+    np.testing.assert_allclose(ours.score(X), theirs.score(X), rtol=1e-8)
+    distance = ours.state_.typical.total / ours.state_.typical.weight
+    if K > 1 or computed or not streamed:
+        assert 0.3 < distance / (-theirs.score(X) / 1500) < 3
+    np.testing.assert_allclose(to_sklearn(ours).cluster_centers_, theirs.cluster_centers_)
+    assert ours.partial_fit(X).cluster_centers_.shape == (K, 3)
+
+
+def test_other_clusters_than_were_fitted_are_refused(overlapping):
+    X, _ = overlapping()
+    mixture = sklearn.mixture.GaussianMixture(3, random_state=0).fit(X)
+    means = sklearn.cluster.KMeans(3, random_state=0).fit(X)
+    assert from_sklearn(mixture, n_components=3, covariance_type="full").n_components == 3
+    with pytest.raises(SettingsError, match=r"n_components is 4, .* has 3.*leave it out"):
+        from_sklearn(mixture, n_components=4)
+    with pytest.raises(SettingsError, match=r"covariance_type is 'tied', .* has 'full'"):
+        from_sklearn(mixture, covariance_type="tied")
+    with pytest.raises(SettingsError, match=r"n_clusters is 2, .* has 3"):
+        from_sklearn(means, n_clusters=2)
