@@ -65,12 +65,9 @@ def _(estimator: Any, rows: float | None = None, **parameters: Any) -> KMeans:
     check_is_fitted(estimator)
     K = len(estimator.cluster_centers_)
     _check_agreed(parameters, {"n_clusters": K})
-    init = estimator.init
-    if callable(init) or (isinstance(init, str) and init != "k-means++"):
-        init = "k-means++"
-    names = ("n_init", "max_iter", "tol", "random_state")
+    names = ("init", "n_init", "max_iter", "tol", "random_state")
     given = {name: getattr(estimator, name) for name in names}
-    ours = KMeans(**{"n_clusters": K, "init": init, **given, **parameters})
+    ours = KMeans(**{"n_clusters": K, **given, **parameters})
     labels = np.asarray(getattr(estimator, "labels_", np.zeros(0, dtype=np.int64)))
     counts = getattr(estimator, "_counts", None)
     N = np.bincount(labels, minlength=K) if counts is None else counts

@@ -1,20 +1,21 @@
 """k-means and soft k-means as scikit-learn clusterers."""
 
 from abc import ABC
+from functools import partial
 from typing import Any, final
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 
 from stream_em.arrays import Array
-from stream_em.errors import SettingsError
+from stream_em.errors import RowsError, SettingsError
 from stream_em.models import kmeans, soft_kmeans
 from stream_em.models.protocol import Model
 from stream_em.models.settings import Restructuring
 from stream_em.sklearn.estimator import DensityLearner, Learner
 from stream_em.sklearn.fitting import Run, Start
 from stream_em.sklearn.settings import policy, seeding, starting, switched, tolerance, whole
-from stream_em.state import Found, Scores
+from stream_em.state import Found, Held, Scores
 
 
 class Centred(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Learner, ABC):
@@ -43,14 +44,19 @@ class Centred(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, L
         return moved
 
     def _start(self, D: int) -> Start:
-        if isinstance(self.init, str):
-            if self.init == "k-means++":
-                return Start()
-            raise SettingsError(
-                f"init is {self.init!r}, expected 'k-means++' or an array of centres"
-            )
         K = whole(self.n_clusters, "n_clusters")
-        return Start(starting(self.init, "init", (K, D)))
+        if callable(self.init):
+            return Start(choose=partial(_called, self.init, K))
+        if not isinstance(self.init, str):
+            return Start(starting(self.init, "init", (K, D)))
+        if self.init == "random":
+            return Start(choose=partial(_at_random, K))
+        if self.init != "k-means++":
+            raise SettingsError(
+                f"init is {self.init!r}, expected 'k-means++', 'random', an array of centres or "
+                "a function (X, n_clusters, random_state)"
+            )
+        return Start()
 
     def _publish(self, found: Found) -> None:
         self.cluster_centers_ = np.array(found.means)
@@ -60,14 +66,34 @@ class Centred(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, L
         self.inertia_ = float(weights @ scores.squared_distance)
 
 
+def _called(init: Any, K: int, rows: Held, draw: np.random.RandomState) -> Array:
+    centres = init(rows.rows.copy(), K, random_state=draw)
+    return starting(centres, "what init answers", (K, rows.rows.shape[1]))
+
+
+def _at_random(K: int, rows: Held, draw: np.random.RandomState) -> Array:
+    """K rows, each as likely as its weight."""
+    counted = int(np.count_nonzero(rows.weights))
+    if counted < K:
+        raise RowsError(
+            f"init='random' came with {counted} rows with weight, expected at least {K} to choose "
+            "from; give more rows at first, or ask for fewer clusters"
+        )
+    shares = rows.weights / rows.weights.sum()
+    return rows.rows[draw.choice(len(rows), size=K, replace=False, p=shares)]
+
+
 @final
 class KMeans(Centred):
     """Hard k-means: Lloyd's iterations over finite data, mini-batches over streams.
 
-    `init` is "k-means++" or centres (K, D); of `n_init` starts, each the best of eight
-    short ones, the least inertia is kept. `forgetting` (None: a window that grows slower
-    than the stream; or `stream_em.HalfLife` and the like), `restructuring` (clusters move
-    to where rows are) and `init_size` (rows held before seeding) concern `partial_fit`.
+    `init` is "k-means++" (the best of eight short runs), "random" rows, centres (K, D) or a
+    function (X, n_clusters, random_state) that answers with them. Of `n_init` starts
+    ("auto": 10 from random rows or a function, otherwise 1) the least inertia is kept. A
+    stream chooses among the rows of its first `partial_fit`. `forgetting` (None: a window
+    that grows slower than the stream; or `stream_em.HalfLife` and the like),
+    `restructuring` (clusters move to where rows are) and `init_size` (rows held before
+    seeding) concern `partial_fit`.
 
     Fitted: `cluster_centers_` (K, D), `labels_` and `inertia_` (Σ w·squared distance) of
     the rows seen last, `n_iter_`.

@@ -69,7 +69,7 @@ class Learner(BaseEstimator, ABC):
                 "ask for fewer, or let rows gather with partial_fit"
             )
         effort = Effort(tolerance(self.tol), whole(self.max_iter, "max_iter"), self._ridge())
-        run = best_run(model, start, rows, effort, self._seeds())
+        run = best_run(model, start, rows, effort, self._seeds(start))
         self.model_ = model
         self.state_ = resumed(model, run.state, seen(rows, run.scores), rows.rows)
         self.n_iter_, self.n_steps_, self.converged_ = len(run.bounds), 0, run.converged
@@ -93,8 +93,9 @@ class Learner(BaseEstimator, ABC):
         rows = self._arrived(X, sample_weight, first=first)
         if first:
             start = self._start(rows.rows.shape[1])
-            model = lent(self._settings(), start)
-            self.model_, self.state_ = model, init(model, self._seeds()[0])
+            seed = self._seeds()[0]
+            model = lent(self._settings(), start.chosen(rows, seed))
+            self.model_, self.state_ = model, init(model, seed)
             self.n_iter_, self.n_steps_, self.converged_ = 0, 0, False
         self.state_, _ = step(self.model_, self.state_, rows.rows, weights=rows.weights)
         self.n_steps_ += 1
@@ -126,10 +127,10 @@ class Learner(BaseEstimator, ABC):
             raise RowsError("sample weights are all zero; give at least one above zero")
         return checked.view()
 
-    def _seeds(self) -> list[int]:
-        """A seed for each start."""
-        draw = check_random_state(self.random_state)
-        runs = 1 if self.n_init == "auto" else whole(self.n_init, "n_init")
+    def _seeds(self, start: Start = Start()) -> list[int]:
+        """A seed for each run: as many as scikit-learn makes from such a start."""
+        draw, auto = check_random_state(self.random_state), 1 if start.choose is None else 10
+        runs = auto if self.n_init == "auto" else whole(self.n_init, "n_init")
         return [int(seed) for seed in draw.randint(LARGEST_SEED, size=runs)]
 
     def _rows(self, X: Any) -> Array:

@@ -26,6 +26,8 @@ from stream_em.restructuring import opened, seeding_typical
 from stream_em.sklearn.shapes import shape_like
 from stream_em.state import Held, Info, Scores, State
 
+Chooser = Callable[[Held, np.random.RandomState], Array]
+
 
 class Start(NamedTuple):
     """Given starting values, each None where it is to be found; in the rows' units."""
@@ -33,11 +35,18 @@ class Start(NamedTuple):
     means: Array | None = None  # (K, D)
     weights: Array | None = None  # (K,)
     covariances: Array | None = None  # in the shape of the model's
+    choose: Chooser | None = None  # who chooses the means (K, D) when there are rows
 
     @property
     def complete(self) -> bool:
         """Whether nothing is left to chance."""
         return self.means is not None
+
+    def chosen(self, rows: Held, seed: int) -> "Start":
+        """The start with its means, where somebody is there to choose them."""
+        if self.choose is None:
+            return self
+        return Start(self.choose(rows, np.random.RandomState(seed)))
 
 
 class Effort(NamedTuple):
@@ -91,7 +100,7 @@ def best_run(model: Model, start: Start, rows: Held, effort: Effort, seeds: Sequ
 
 def _started(model: Model, start: Start, rows: Held, seed: int) -> State:
     """Clusters at the given starting values, the others found on the rows."""
-    plain = plainly(model)
+    plain, start = plainly(model), start.chosen(rows, seed)
     if start.means is None:
         state = seeded(plain, init(plain, seed), distinct(model, rows)).state
     else:

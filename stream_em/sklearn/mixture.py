@@ -107,9 +107,10 @@ class GaussianMixture(DensityMixin, DensityLearner):
             means = starting(self.means_init, "means_init", (K, D))
         if self.weights_init is not None:
             weights = starting(self.weights_init, "weights_init", (K,))
-            if weights.min() < 0 or weights.sum() <= 0:
+            if weights.min() < 0 or abs(weights.sum() - 1) > 1e-6:
                 raise SettingsError(
-                    f"weights_init are {weights.tolist()}, expected numbers >= 0 that sum to 1"
+                    f"weights_init are {weights.tolist()}, expected numbers >= 0 that sum to 1; "
+                    "divide them by their sum"
                 )
         if self.precisions_init is not None:
             shape = shape_of(self.covariance_type)

@@ -217,7 +217,8 @@ def test_a_failed_fit_is_no_fit(kind):
     [
         (KMeans, {"n_clusters": 0}, "n_clusters is 0, expected a whole number"),
         (KMeans, {"n_clusters": 2.5}, "n_clusters is 2.5"),
-        (KMeans, {"init": "random"}, "init is 'random', expected 'k-means"),
+        (KMeans, {"init": "best"}, r"init is 'best', expected 'k-means\+\+', 'random', an array"),
+        (KMeans, {"init": lambda X, K, random_state: X}, r"what init answers came in shape"),
         (KMeans, {"init": [[1.0]]}, r"init came in shape \(1, 1\), expected \(8, 2\)"),
         (KMeans, {"forgetting": 0.5}, r"forgetting is 0.5, .* HalfLife\(events=...\)"),
         (KMeans, {"forgetting": se.EventTimeHalfLife(9)}, "rows have no event times"),
@@ -229,6 +230,7 @@ def test_a_failed_fit_is_no_fit(kind):
         (GaussianMixture, {"max_iter": 0}, "max_iter is 0"),
         (GaussianMixture, {"prior": 1.0}, r"prior is 1.0, expected True, False or Prior"),
         (GaussianMixture, {"weights_init": [-1.0]}, "weights_init are"),
+        (GaussianMixture, {"weights_init": [5.0]}, "weights_init are .* divide them by their sum"),
         (GaussianMixture, {"means_init": [[np.nan, 0]]}, "means_init holds values"),
         (GaussianMixture, {"precisions_init": [[[1, 0], [0, -1]]]}, "no full precisions"),
         (GaussianMixture, {"precisions_init": [[[0, 0], [0, 0]]]}, "no full precisions"),
@@ -238,6 +240,41 @@ def test_what_is_wrong_is_told_by_its_name(blobs, kind, wrong, told):
     with pytest.raises(se.StreamEmError, match=told) as raised:
         kind(**wrong).fit(blobs[0])
     assert isinstance(raised.value, ValueError)
+
+
+@pytest.mark.parametrize("kind", [KMeans, SoftKMeans])
+def test_centres_from_random_rows_or_a_function(blobs, kind):
+    X, _ = blobs
+    seen = []
+
+    def last_rows(X, n_clusters, random_state):
+        seen.append((X.shape, random_state.randint(2**31 - 1)))
+        return X[-n_clusters:]
+
+    given = kind(3, init=X[-3:], max_iter=5).fit(X)
+    called = kind(3, init=last_rows, max_iter=5, n_init=2, random_state=0).fit(X)
+    assert np.array_equal(called.cluster_centers_, given.cluster_centers_)
+    assert [shape for shape, _ in seen] == [X.shape] * 2
+    assert len(set(seen)) == 2
+    kind(3, init=last_rows, max_iter=5, random_state=0).fit(X)
+    assert len(seen) == 2 + 10  # as in scikit-learn
+    one, two = (kind(3, init="random", random_state=0).fit(X) for _ in range(2))
+    assert np.array_equal(one.cluster_centers_, two.cluster_centers_)
+    assert one.inertia_ == pytest.approx(kind(3, random_state=0).fit(X).inertia_, rel=1e-3)
+    weights = np.repeat([0.0, 1.0], [2990, 10])
+    few = kind(10, init="random", n_init=1, max_iter=1, tol=1e9, random_state=0)
+    found = few.fit(X, sample_weight=weights).cluster_centers_
+    if kind is KMeans:
+        np.testing.assert_allclose(np.sort(found, axis=0), np.sort(X[-10:], axis=0))
+
+
+@pytest.mark.parametrize("kind", [KMeans, SoftKMeans])
+def test_a_stream_chooses_among_its_first_rows(blobs, kind):
+    X, _ = blobs
+    found = kind(3, init="random", random_state=0).partial_fit(X[:3])
+    np.testing.assert_allclose(np.sort(found.cluster_centers_, axis=0), np.sort(X[:3], axis=0))
+    with pytest.raises(ValueError, match="'random' came with 3 rows with weight, expected at leas"):
+        kind(4, init="random").partial_fit(X[:3])
 
 
 def test_a_stream_takes_all_starting_values_or_none(blobs):
