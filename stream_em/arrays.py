@@ -201,7 +201,7 @@ def _refuse_unusable(values: Array, names: Sequence[str] | None, missing: bool) 
     what = f"feature {names[column]!r}" if names else f"column {column}"
     raise RowsError(
         f"row {row} holds {values[row, column]} in {what}, expected a finite number "
-        f"of magnitude up to {LARGEST:g}; remove or impute such rows before learning"
+        f"of magnitude up to {LARGEST:g}; remove or impute such rows"
     )
 
 

@@ -117,14 +117,21 @@ def test_what_is_no_number_is_refused_and_changes_nothing(learner, phishing, spl
             assert pickle.dumps(learner) == before
 
 
-@pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf])
+@pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf, 1e200])
 def test_a_weight_that_is_none_is_refused(learner, phishing, weight: float) -> None:
     for x in phishing[:50]:
         learner.learn_one(x)
     before = learner.state
-    with pytest.raises(RowsError, match="weight"):
+    with pytest.raises(RowsError, match=r"weight .* expected a number from 0 to 1e\+100"):
         learner.learn_one(phishing[0], w=weight)
     assert learner.state == before
+
+
+def test_what_cannot_be_predicted_says_nothing_of_learning(learner, phishing) -> None:
+    for x in phishing[:50]:
+        learner.learn_one(x)
+    with pytest.raises(RowsError, match=r"expected a finite number .* impute such rows$"):
+        learner.predict_one({**x, next(iter(x)): math.inf})
 
 
 def test_missing_values_never_poison(learner, phishing) -> None:
