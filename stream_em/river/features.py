@@ -1,7 +1,7 @@
 """Feature names, and the way from an event's dict to a row.
 
 An event is a dict, a row is (D,) float64 in the order of the names. A key that is absent,
-None or NaN is a missing value. Names are sorted when they come in, so that the order of
+None, NaN or pandas' NA is a missing value. Names are sorted when they come in, so that the order of
 an event's keys has no effect; a later one comes behind them.
 """
 
@@ -101,7 +101,7 @@ def _sorted(names: Iterable[Hashable]) -> tuple[Hashable, ...]:
 
 
 def _number(name: Hashable, value: Any) -> float:
-    if value is None:
+    if value is None or type(value).__name__ == "NAType":  # pandas.NA, which may not be there
         return np.nan
     try:
         number = float(value)

@@ -5,11 +5,12 @@ come back in the kind of what was asked, with the index of a pandas frame.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from typing import Any, final
 
 import narwhals.stable.v2 as nw
 import numpy as np
+from narwhals.exceptions import DuplicateError
 from river.utils import dataframe
 
 from stream_em.arrays import Array, as_rows
@@ -50,9 +51,17 @@ class ArrayTable(Table):
 class FrameTable(Table):
     """Rows of an eager data frame: pandas, polars, pyarrow and others."""
 
-    def __init__(self, frame: Any) -> None:
+    def __init__(self, frame: Any, known: Collection[Hashable] | None) -> None:
         self._frame = frame
         self.columns = tuple(frame.columns)
+        if known is not None:
+            wanted = frozenset(known)
+            places = [place for place, name in enumerate(self.columns) if name in wanted]
+            self.columns = tuple(self.columns[place] for place in places)
+            if not places:
+                self.values = np.zeros((len(frame), 0))
+                return
+            frame = frame[:, places]
         try:
             values = np.ascontiguousarray(dataframe.to_numpy(frame))
         except (TypeError, ValueError) as error:
@@ -71,14 +80,23 @@ class FrameTable(Table):
         return dataframe.to_native_frame(named, like=self._frame)
 
 
-def as_table(X: Any) -> Table:
-    """A mini-batch as a table; raises `RowsError` for what holds no numbers."""
+def as_table(X: Any, known: Collection[Hashable] | None = None) -> Table:
+    """A mini-batch as a table, of a frame only the `known` columns where they are given.
+
+    Raises `RowsError` for what holds no numbers.
+    """
     if isinstance(X, (np.ndarray, list, tuple)):
         return ArrayTable(X)
     try:
-        return FrameTable(nw.from_native(X, eager_only=True))
+        frame = nw.from_native(X, eager_only=True)
     except TypeError:
         raise RowsError(
             f"a mini-batch came as {type(X).__name__}, expected a data frame with its rows in "
             "memory or an array (n, D)"
         ) from None
+    except DuplicateError as error:
+        raise RowsError(
+            f"a mini-batch has columns of the same name ({' '.join(str(error).split())}); "
+            "give each a name of its own, or leave the others out"
+        ) from None
+    return FrameTable(frame, known)

@@ -203,19 +203,19 @@ class Learner(ABC):
 
     def predict_many(self, X: Any) -> Any:
         """The slot of each row, as a series of X's kind or an array (n,)."""
-        table = as_table(X)
+        table = as_table(X, self._features.names)
         scores = self._scores(table)
         return table.one_each(scores.slots[scores.labels], "cluster")
 
     def predict_proba_many(self, X: Any) -> Any:
         """The probability of each cluster (n, K), columns named by slot, in X's kind."""
-        table = as_table(X)
+        table = as_table(X, self._features.names)
         scores = self._scores(table)
         return table.some_each(scores.responsibilities, scores.slots.tolist())
 
     def score_many(self, X: Any) -> Any:
         """How unusual each row is, as a series of X's kind or an array (n,)."""
-        table = as_table(X)
+        table = as_table(X, self._features.names)
         return table.one_each(self._all_unusual(self._scores(table)), "score")
 
     def _scores(self, table: Table) -> Scores:

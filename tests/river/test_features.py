@@ -57,6 +57,17 @@ def test_mappings_other_than_dicts(kind) -> None:
     assert Features(("a", "b")).row(kind(b=1.0)).tolist()[1] == 1.0
 
 
+@pytest.mark.parametrize("missing", [None, math.nan, pd.NA])
+def test_values_that_are_missing_in_any_way(missing) -> None:
+    learner, other = KMeans(2, seed=1), KMeans(2, seed=1)
+    for x in ({"a": 1.0, "b": 2.0}, {"a": missing, "b": 5.0, "c": missing}):
+        learner.learn_one(x)
+        other.learn_one({name: value for name, value in x.items() if value is not missing})
+    assert learner.state == other.state
+    assert learner.state.features == ("a", "b")
+    assert learner.score_one({"a": missing, "b": 5.0}) == other.score_one({"b": 5.0})
+
+
 def test_dicts_with_a_default_gain_no_keys_by_being_read() -> None:
     for x in (collections.defaultdict(float, a=1.0), collections.Counter(a=1)):
         assert math.isnan(Features(("a", "b")).row(x)[1])
@@ -316,6 +327,43 @@ def test_batches_that_hold_no_numbers_are_refused(X) -> None:
         learner.learn_many(X)
     assert learner == learner
     assert learner.state == KMeans(2, seed=1).state
+
+
+@pytest.mark.parametrize("kind", FRAMES.values(), ids=FRAMES.keys())
+def test_columns_that_are_not_known_may_hold_anything(learner, phishing, kind) -> None:
+    columns = {name: [x[name] for x in phishing] for name in phishing[0]}
+    odd = kind({"text": ["a"] * len(phishing), **columns, "more": [math.inf] * len(phishing)})
+    unknown = learner.predict_many(odd)
+    assert np.asarray(unknown).tolist() == [0] * len(phishing)
+    learner.learn_many(kind(columns))
+    assert np.array_equal(learner.predict_many(odd), learner.predict_many(kind(columns)))
+    assert np.array_equal(learner.score_many(odd), learner.score_many(kind(columns)))
+    shares = learner.predict_proba_many(kind({"text": ["a"] * 3}))
+    assert np.asarray(shares).shape[0] == 3
+    with pytest.raises(RowsError, match="numeric"):
+        learner.learn_many(odd)
+    with pytest.raises(RowsError, match="not all numeric"):
+        learner.predict_many(kind({next(iter(columns)): ["a"]}))
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        pd.DataFrame([[1.0, 2.0]], columns=["a", "a"]),
+        pa.table([[1.0], [2.0]], names=["a", "a"]),
+    ],
+    ids=lambda it: type(it).__name__,
+)
+def test_columns_of_one_name_are_refused(X) -> None:
+    for verb in (KMeans(2).learn_many, KMeans(2).predict_many):
+        with pytest.raises(RowsError, match=r"columns of the same name .*'a'.* name of its own"):
+            verb(X)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 2.0, 3.0], [[1.0, 2.0]]])
+def test_another_number_of_weights_than_rows_is_refused(weights) -> None:
+    with pytest.raises(ShapeMismatch, match=r"weights came in shape .*, expected \(2,\)"):
+        KMeans(2).learn_many([[1.0], [2.0]], w=weights)
 
 
 def test_a_flat_array_is_refused() -> None:
