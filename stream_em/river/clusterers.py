@@ -10,7 +10,7 @@ from stream_em.models import kmeans, soft_kmeans
 from stream_em.models.protocol import Model
 from stream_em.models.settings import Learn, Restructuring, Standardise
 from stream_em.river.learner import Learner, Policy, by_density, by_distance, finite_all
-from stream_em.river.settings import as_forgetting, as_seeding, switched
+from stream_em.river.settings import as_forgetting, as_seeding, as_whole, switched
 from stream_em.state import Scores
 
 
@@ -88,11 +88,11 @@ class KMeans(Learner, base.Clusterer):
 
     def _settings(self, forgetting: Policy) -> Model:
         return kmeans.KMeans(
-            self.n_clusters,
+            as_whole(self.n_clusters, "n_clusters"),
             forgetting=as_forgetting(forgetting, kmeans.KMeans.forgetting),
             seeding=as_seeding(self.seeding_rows),
-            restructuring=switched(self.restructuring, Restructuring()),
-            scaling=switched(self.standardise, Standardise()),
+            restructuring=switched(self.restructuring, "restructuring", Restructuring()),
+            scaling=switched(self.standardise, "standardise", Standardise()),
             missing=Learn(),
         )
 
@@ -183,12 +183,12 @@ class SoftKMeans(Learner, base.Clusterer):
 
     def _settings(self, forgetting: Policy) -> Model:
         return soft_kmeans.SoftKMeans(
-            self.n_clusters,
+            as_whole(self.n_clusters, "n_clusters"),
             beta=self.beta,
             forgetting=as_forgetting(forgetting, soft_kmeans.SoftKMeans.forgetting),
             seeding=as_seeding(self.seeding_rows),
-            restructuring=switched(self.restructuring, Restructuring()),
-            scaling=switched(self.standardise, Standardise()),
+            restructuring=switched(self.restructuring, "restructuring", Restructuring()),
+            scaling=switched(self.standardise, "standardise", Standardise()),
             missing=Learn(),
         )
 

@@ -12,6 +12,7 @@ from stream_em.models.protocol import Model
 from stream_em.models.settings import Background, Restructuring
 from stream_em.river.learner import Learner, Policy, by_density, finite_all
 from stream_em.river.mixtures import mixture
+from stream_em.river.settings import as_whole
 from stream_em.state import Scores
 
 
@@ -98,6 +99,8 @@ class GaussianMixtureDetector(Learner, base.AnomalyDetector):
         self._begin(seed, forgetting, refresh)
 
     def _settings(self, forgetting: Policy) -> Model:
+        if self.grace_period is not None:
+            as_whole(self.grace_period, "grace_period", least=0)
         return mixture(self, forgetting)
 
     def _unusual(self, row: Array) -> float:

@@ -14,7 +14,7 @@ from stream_em.models.protocol import Model
 from stream_em.reading import clusters, score
 from stream_em.river.features import Event, Features, with_value
 from stream_em.river.frames import Table, as_table
-from stream_em.river.settings import as_seed
+from stream_em.river.settings import as_refresh, as_seed
 from stream_em.river.widening import Watch, held_wider, newcomer, wider
 from stream_em.single import Owned
 from stream_em.state import Scores, State
@@ -37,10 +37,10 @@ class Learner(ABC):
         """The model that the parameters stand for, under a forgetting; raises `SettingsError`."""
 
     def _begin(self, seed: int | None, forgetting: Policy, refresh: float) -> None:
-        self._forgetting, self._refresh = forgetting, refresh
+        self._forgetting, self._refresh = forgetting, as_refresh(refresh)
         self._model = self._settings(forgetting)
         self._features, self._watch, self._events = Features(), Watch(), 0
-        self._owned = Owned(self._model, init(self._model, as_seed(seed)), refresh)
+        self._owned = Owned(self._model, init(self._model, as_seed(seed)), self._refresh)
 
     @property
     def forgetting(self) -> Policy:
@@ -60,8 +60,8 @@ class Learner(ABC):
 
     @refresh.setter
     def refresh(self, value: float) -> None:
-        self._owned = Owned(self._model, self._owned.state, value)
-        self._refresh = value
+        self._refresh = as_refresh(value)
+        self._owned = Owned(self._model, self._owned.state, self._refresh)
 
     @property
     def _mutable_attributes(self) -> set[str]:

@@ -11,20 +11,20 @@ from stream_em.models.covariance import Covariance
 from stream_em.models.protocol import Model
 from stream_em.models.settings import Background, Learn, Restructuring, Standardise
 from stream_em.river.learner import Learner, Policy, by_density, finite_all
-from stream_em.river.settings import as_covariance, as_forgetting, as_seeding, switched
+from stream_em.river.settings import as_covariance, as_forgetting, as_seeding, as_whole, switched
 from stream_em.state import Scores
 
 
 def mixture(learner: Any, forgetting: Policy) -> Model:
     """The model of a learner with the parameters of a Gaussian mixture."""
     return gaussian.GaussianMixture(
-        learner.n_components,
+        as_whole(learner.n_components, "n_components"),
         covariance=as_covariance(learner.covariance_type),
         forgetting=as_forgetting(forgetting, gaussian.GaussianMixture.forgetting),
         seeding=as_seeding(learner.seeding_rows),
-        restructuring=switched(learner.restructuring, Restructuring()),
-        background=switched(learner.background, Background()),
-        scaling=switched(learner.standardise, Standardise()),
+        restructuring=switched(learner.restructuring, "restructuring", Restructuring()),
+        background=switched(learner.background, "background", Background()),
+        scaling=switched(learner.standardise, "standardise", Standardise()),
         missing=Learn(),
     )
 
