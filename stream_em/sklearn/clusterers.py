@@ -96,7 +96,8 @@ class KMeans(Centred):
     seeding) concern `partial_fit`.
 
     Fitted: `cluster_centers_` (K, D), `labels_` and `inertia_` (Σ w·squared distance) of
-    the rows seen last, `n_iter_`.
+    the rows seen last, `n_iter_`. From "k-means++" K is less than `n_clusters`, with a
+    warning, where rows have fewer distinct values; scikit-learn keeps equal centres then.
 
     >>> import numpy as np
     >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
