@@ -1,7 +1,13 @@
 """Reading on: what is resumed, noticed and passed over, and where it ends."""
 
+import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+import stream_em as se
+from stream_em.cli import main
 from stream_em_connectors.kafka.client import TopicPartition
 
 P0 = TopicPartition("t", 0)
@@ -93,3 +99,23 @@ def test_nobody_answering_a_look_round_is_borne(
     cluster.down = True
     cluster.add(0, *x(1))
     assert rows(polled(stream)) == [1]
+
+
+@pytest.mark.timeout(30)
+def test_score_ends_where_a_topic_ends(
+    cluster: Any, x: Any, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    cluster.add(0, *x(1, 9, 2))
+    model = se.KMeans(n_clusters=2, initial_means=[[0.0], [10.0]])
+    se.save(tmp_path / "saved.ckpt", model, se.init(model))
+    (tmp_path / "c.toml").write_text(
+        'source = { kind = "kafka", bootstrap_servers = "localhost:9", topics = ["t"], '
+        'features = ["x"] }\nmodel = { kind = "kmeans", n_clusters = 2 }\n'
+    )
+    command = ["score", str(tmp_path / "saved.ckpt"), "-c", str(tmp_path / "c.toml")]
+    with pytest.raises(SystemExit) as left:
+        main(command)
+    assert left.value.code == 0
+    assert [json.loads(row)["cluster"] for row in capfdbinary.readouterr().out.splitlines()] == [
+        *(0, 1, 0),
+    ]
