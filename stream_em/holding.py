@@ -115,7 +115,10 @@ class Grown(NamedTuple):
     mean_distance: float  # mean squared distance of the rows to their nearest mean
 
 
-def _found(model: Model, state: State, held: Held, restarts: int) -> tuple[Frame, Material, Seeded]:
+def _found(
+    model: Model, state: State, held: Held, restarts: int
+) -> tuple[Frame, Material, Moments, Seeded]:
+    """Coordinates, the rows in them, those as one cluster, and the clusters found."""
     frame = framed(model, held)
     Z = frame.inward(held.rows)
     latest = latest_time(None, held)
@@ -123,18 +126,17 @@ def _found(model: Model, state: State, held: Held, restarts: int) -> tuple[Frame
     spread = _spread_of_first(model, Z, weights)
     v = floored_variance(spread, frame)
     material = Material(Z, weights, held.given, v, grain(spread, frame))
-    return frame, material, seed_clusters(model, material, state.seed, restarts)
+    return frame, material, spread, seed_clusters(model, material, state.seed, restarts)
 
 
 def seeded(model: Model, state: State, held: Held) -> Grown:
     """Clusters from all rows of `held`, whose tally becomes the state's."""
-    frame, material, found = _found(model, state, held, model.seeding.restarts)
+    frame, material, spread, found = _found(model, state, held, model.seeding.restarts)
     warn_if_fewer(model, found)
     warn_below_critical_beta(model, material.Z, material.weights)
     total = float(held.weights.sum())
     smallest = model.smallest_window(held.rows.shape[1])
     kept = model.forgetting.settled(total, smallest)
-    spread = _spread_of_first(model, material.Z, material.weights)
     state = _renamed(state, found, frame, "seeding", len(held))
     state = altered(
         state,
@@ -172,7 +174,7 @@ def provisional(model: Model, state: State, held: Held, before: int) -> State:
     while size <= len(held):
         rows = taken(held, slice(0, size))
         if size > before and rows.weights.any():
-            frame, _, found = _found(model, state, rows, restarts=1)
+            frame, *_, found = _found(model, state, rows, restarts=1)
             state = _renamed(state, found, frame, "provisional", size)
         size *= 2
     return state

@@ -269,6 +269,7 @@ class MemorySink(Sink):
                 f"{extent['length']}; give the output back, or start anew with fresh=True"
             )
         del self.rows[extent["length"] :]
+        self._overwritten = 0
         self.visible = len(self.rows)
 
     def write(self, columns: Columns) -> None:
@@ -287,7 +288,7 @@ class MemorySink(Sink):
         """Everything before that barrier is visible, and what it overwrites is gone."""
         del self.rows[: self._overwritten]
         self._overwritten = 0
-        self.visible = self._lengths.pop(number)
+        self.visible = self._lengths.pop(number, self.visible)
 
     def close(self) -> None:
         """Forget open barriers; the rows stay."""

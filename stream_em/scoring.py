@@ -149,7 +149,8 @@ def tallied(model: Model, start: State, held: Held, latest: float | None) -> Tal
 
 def _spread(model: Model, start: State, Z: Array, weights: Array) -> Moments:
     """The rows as one cluster; what lies beyond all that was seen counts as far as its edge."""
-    if start.spread is not None and start.frame is not None and start.learned:
+    known = start.spread is not None and start.learned and not model.forgetting.learns_at_once
+    if known and start.spread is not None and start.frame is not None:
         Z = moderated(Z, reach(start.spread, start.frame))
     return spread_of(model, Z, weights, start.spread)
 

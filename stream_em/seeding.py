@@ -23,6 +23,7 @@ from stream_em.models.soft_kmeans import SoftKMeans, critical_beta
 from stream_em.moments import Moments
 
 NEIGHBOURS = 1000  # rows among which neighbours are looked for
+STILL = 1e3  # grains of a constant feature that count as a deviation: rounding makes no groups
 
 
 class Material(NamedTuple):
@@ -54,13 +55,14 @@ def seed_clusters(model: Model, material: Material, seed: int, restarts: int) ->
     learned = int(np.count_nonzero(material.weights))
     dense = core(material) if model.background is not None and restarts > 1 else None
     plain = np.ones_like(material.spread)
-    own = np.sqrt(material.spread) if model.per_feature else plain
+    deviations = np.maximum(np.sqrt(material.spread), STILL * material.grain)
+    own = deviations if model.per_feature else plain
     grown = [
         _grow(
             model,
             material,
             dense if restart % 2 else None,
-            own if restart % 4 > 1 else plain,
+            own if restart % 4 < 2 and restarts > 1 else plain,
             np.random.default_rng((seed, learned, restart)),
         )
         for restart in range(restarts)

@@ -4,7 +4,7 @@ import numpy as np
 
 from stream_em import moments
 from stream_em.arrays import Array
-from stream_em.kernels.plain import REACH
+from stream_em.kernels.plain import REACH, STILL_RATIO
 from stream_em.moments import Moments
 from stream_em.state import Frame
 
@@ -26,7 +26,7 @@ def floored_variance(spread: Moments, frame: Frame) -> Array:
     v = moments.variance(spread)[0]
     v = np.where(v > np.square(grain(spread, frame)), v, 0.0)
     top = float(v.max(initial=0.0))
-    return np.where(v > 0.0, v, 1e-12 * top) if top > 0 else np.ones(len(v))
+    return np.where(v > 0.0, v, STILL_RATIO * top) if top > 0 else np.ones(len(v))
 
 
 def reach(spread: Moments, frame: Frame) -> tuple[Array, Array]:
@@ -42,16 +42,26 @@ def reach(spread: Moments, frame: Frame) -> tuple[Array, Array]:
 def reach_of_rows(Z: Array, weights: Array) -> tuple[Array, Array]:
     """The same of first rows (n, D): three widths of their middle 95 % about the median.
 
-    A feature that is equal in so many of them reaches everywhere.
+    A weight of two is a row twice. A feature that is equal in so many rows reaches everywhere.
     """
-    counted = Z[weights > 0]
     low, high = np.full(Z.shape[1], -np.inf), np.full(Z.shape[1], np.inf)
-    known = np.flatnonzero(~np.isnan(counted).all(axis=0))
-    if len(counted) and len(known):
-        first, middle, last = np.nanquantile(counted[:, known], (0.025, 0.5, 0.975), axis=0)
-        far = np.where(last > first, MIDDLES * (last - first), np.inf)
-        low[known], high[known] = middle - far, middle + far
+    for d in range(Z.shape[1]):
+        counted = (weights > 0) & ~np.isnan(Z[:, d])
+        if counted.any():
+            first, middle, last = _quantiles(Z[counted, d], weights[counted])
+            if last > first:
+                far = MIDDLES * (last - first)
+                low[d], high[d] = middle - far, middle + far
     return low, high
+
+
+def _quantiles(values: Array, weights: Array) -> list[float]:
+    """The least values (n,) up to which 2.5, 50 and 97.5 % of the weight lie."""
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weights[order])
+    places = np.searchsorted(below, np.array((0.025, 0.5, 0.975)) * below[-1])
+    found: list[float] = values[order][np.minimum(places, len(values) - 1)].tolist()
+    return found
 
 
 def moderated(Z: Array, within: tuple[Array, Array]) -> Array:

@@ -140,6 +140,8 @@ class Marked(Authority):
 
     def _unknown_to(self, store: Store, marker: Marker) -> Found | None:
         """A later checkpoint, beside outputs of which none is this run's: no marker tells of it."""
+        if marker.number == 0:  # it has begun anew, and what is older waits to be deleted
+            return None
         names = store.names()
         later = names[names.index(marker.name) + 1 :] if marker.name in names else names
         for name in reversed(later):

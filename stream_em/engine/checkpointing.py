@@ -58,6 +58,7 @@ class Checkpointer:
         self._authority = authority
         keep = max(keep, 2)
         self._kept = deque(store.names()[-keep:], keep)  # names that were true, newest last
+        self._replaced: tuple[str, ...] = ()  # names of what was there before a run began anew
         self._jobs = Bounded[_Attempt | _Close](2, 1)
         self._outcomes = Bounded[Outcome](2, 1)
         self.in_flight = False
@@ -134,8 +135,9 @@ class Checkpointer:
         """
         self._kept.clear()
         self._kept.append(name)
+        self._replaced = tuple(one for one in self._store.names() if one != name)
         try:
-            self._store.delete([one for one in self._store.names() if one != name])
+            self._store.delete(self._replaced)
         except OSError as error:
             if self._authority.identity is None:
                 with suppress(OSError):
@@ -148,7 +150,8 @@ class Checkpointer:
         self._kept.append(name)
         try:
             names = self._store.names()
-            if superfluous := names[: names.index(self._kept[0])]:
+            older = names[: names.index(self._kept[0])]
+            if superfluous := [one for one in names if one in older or one in self._replaced]:
                 self._store.delete(superfluous)
         except OSError as error:
             _warn_of_old(error)

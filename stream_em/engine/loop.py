@@ -4,6 +4,7 @@ Reading, learning, writing and saving overlap: each has its thread, bounded queu
 join them, and a slow output slows all the others instead of filling the memory.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,13 +22,15 @@ from stream_em.engine.rejects import RejectLog, Tribunal, dead_letters
 from stream_em.engine.saving import Saving
 from stream_em.engine.settings import remembered
 from stream_em.engine.summary import Summary, Totals
-from stream_em.errors import RecordsGone, RunFailed, SourceChanged
+from stream_em.errors import CheckpointFailed, RecordsGone, RunFailed, SourceChanged
 from stream_em.learning import finish, learn, tally
 from stream_em.metrics.meter import Meter
 from stream_em.metrics.snapshot import Snapshot
 from stream_em.reading import clusters
 from stream_em.state import Info
 from stream_em.streams import Batch, Origins
+
+log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 0.25  # for a batch, before the loop turns anyway
 MAX_REJECT_RATIO = 0.5  # for sources that do not say
@@ -129,7 +132,12 @@ class Loop:
     def _broken_off(self, error: BaseException) -> NoReturn:
         """End the run; what was read before the input changed holds, and may not come again."""
         if isinstance(error, SourceChanged | RecordsGone) and self._parts.saving.keeps:
-            self._parts.saving.last(self._draft)
+            try:
+                self._parts.saving.last(self._draft)
+            except CheckpointFailed as failed:
+                log.error("what was read before could not be saved: %s", failed)
+            except Exception as failed:
+                raise failed from error
         raise error
 
     def _settle(self, epoch: Epoch) -> None:

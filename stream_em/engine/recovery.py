@@ -112,6 +112,9 @@ def _anew(setup: Setup, opened: ExitStack, overwrite: bool, ours: Mapping[str, J
         sink.name: sink.begin(setup.incarnation, overwrite or sink.name in ours)
         for sink in setup.sinks
     }
+    if not setup.source.seekable:  # rows cannot come again, so none may wait for a cut
+        for sink in setup.sinks:
+            sink.committed(0)
     return Start(
         stream=stream,
         state=_blank(setup, stream),

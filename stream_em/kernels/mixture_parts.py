@@ -35,7 +35,7 @@ from stream_em.kernels.arena import (
 )
 from stream_em.kernels.expectations import log_add
 from stream_em.kernels.machine import machine_code
-from stream_em.kernels.plain import FLOOR, MOST_SHARE
+from stream_em.kernels.plain import FLOOR, MOST_SHARE, STILL_RATIO
 from stream_em.kernels.row_parts import grain, total
 
 
@@ -160,5 +160,5 @@ def set_prior(numbers: Array, counts: Array) -> None:
     for d in range(n):
         variance = prior[0, d]
         if variance == 0.0:
-            variance = 1e-12 * top if top > 0.0 else 1.0
+            variance = STILL_RATIO * top if top > 0.0 else 1.0
         prior[0, d] = numbers[SHRINK] * variance

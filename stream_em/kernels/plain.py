@@ -18,6 +18,7 @@ MOST_SHARE = 1 - 1e-9  # of a background, so that no component is ever impossibl
 JITTER, JITTER_TRIES = 1e-10, 6  # added to a matrix that has no factor, relative to its trace
 REACH = 10.0  # deviations from the mean of all rows up to which a value counts in full
 IDLE = 1e-4  # of its even share of the events, below which a cluster is free to move
+STILL_RATIO = 1e-12  # variance of a constant feature in the largest of all
 LEAST_RATIO = 1e-24  # a variance below this share of the largest of its cluster is no variance
 LEAST_VARIANCE = 1e-10  # the floor where even the largest variance of a cluster is not positive
 RECENTRE = 1e3  # recompute a scatter whose centring would cancel more than three digits

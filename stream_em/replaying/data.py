@@ -17,8 +17,7 @@ from stream_em.models.directions import unit_rows
 from stream_em.models.protocol import Model
 from stream_em.moments import Moments
 from stream_em.scoring import appended, taken
-from stream_em.spread import moderated, reach, reach_of_rows
-from stream_em.state import Frame, Held, State, Tally
+from stream_em.state import Held, State, Tally
 
 MEMOS = 40  # chunks that rows are cut into, unless asked otherwise
 BLOCK_ROWS = 65_536  # rows in one E-step, at most; larger chunks take several
@@ -205,13 +204,9 @@ def _looked_at(model: Model, before: Survey | None, piece: Held) -> Survey:
     low, high = np.fmin.reduce(X, axis=0), np.fmax.reduce(X, axis=0)
     if before is None:
         centre = spread_of(model, X, piece.weights, None).mean[0]
-        Z = X - centre
-        Z = moderated(Z, reach_of_rows(Z, piece.weights))
-        spread = spread_of(model, Z, piece.weights, None)
+        spread = spread_of(model, X - centre, piece.weights, None)
         return Survey((), 0, spread, centre, low, high, latest_time(None, piece), piece)
-    within = reach(before.spread, Frame(before.centre, np.ones(len(before.centre))))
-    Z = moderated(X - before.centre, within)
-    more = spread_of(model, Z, piece.weights, before.spread)
+    more = spread_of(model, X - before.centre, piece.weights, before.spread)
     return before._replace(
         spread=moments.merge(before.spread, more),
         low=np.fmin(before.low, low),

@@ -298,6 +298,23 @@ def test_a_part_that_waits_for_its_checkpoint_is_an_output_too(tmp_path: Path) -
     check_recovery(KINDS["parquet"], crash)
 
 
+def test_what_is_overwritten_goes_at_a_resume_too(kind: Kind, tmp_path: Path) -> None:
+    """An output that joins a run later begins behind checkpoints that it has no part in."""
+    path = tmp_path / kind.name
+    sink, _ = begun(kind, path)
+    for number in range(1, 4):
+        through(sink, 3 * number, 3 * number + 3, number)
+    sink.close()
+    sink, _ = begun(kind, path, overwrite=True)
+    extent = json.loads(json.dumps(sink.barrier(7)))
+    sink.close()
+    sink = kind.make(str(path))
+    sink.roll_back(extent, 7, "second")
+    through(sink, 0, 2, 8)
+    sink.close()
+    assert offsets(kind, path) == [0, 1]
+
+
 def test_what_is_overwritten_stays_until_the_first_checkpoint(kind: Kind, tmp_path: Path) -> None:
     path = tmp_path / kind.name
     sink, _ = begun(kind, path)

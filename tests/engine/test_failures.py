@@ -208,6 +208,14 @@ def test_what_was_read_before_an_input_changed_is_saved(
     assert [row["offset"] for row in sink.rows] == list(range(600))
 
 
+def test_why_an_input_broke_off_is_told_though_nothing_can_be_saved(
+    store: DirectoryStore, X: np.ndarray, model: se.KMeans
+) -> None:
+    failing = FullStore(store, set(range(2, 20)))
+    with pytest.raises(SourceChanged, match="another file"):
+        run(BrokenSource(SourceChanged("another file"), X, good=3), model, [MemorySink()], failing)
+
+
 def test_a_failed_run_is_seen_to_have_failed(X: np.ndarray, model: se.KMeans) -> None:
     seen: list[Any] = []
     with pytest.raises(SourceFailed):

@@ -46,6 +46,45 @@ def test_units_are_those_of_the_bulk(kind):
     assert fed(model, X).frame.unit == pytest.approx(calm, rel=0.1)
 
 
+@pytest.mark.parametrize("scaling", [None, se.Standardise()], ids=["plain", "standardised"])
+def test_a_whole_weight_is_a_repetition_far_out_too(scaling):
+    X = blobs(300)
+    X[[7, 90]] = [[300.0, 5.0], [-70.0, 900.0]]
+    w = np.where(np.arange(300) % 9 == 7, 5, 1)
+    found = []
+    for rows, weights in ((X, w), (np.repeat(X, w, axis=0), None)):
+        model = se.GaussianMixture(3, scaling=scaling, seeding=se.Seeding(rows=len(rows)))
+        state, _ = se.step(model, se.init(model), rows, weights=weights)
+        found.append(state)
+    once, often = found
+    np.testing.assert_allclose(once.frame.unit, often.frame.unit, rtol=1e-12)
+    np.testing.assert_allclose(once.spread.scatter.values, often.spread.scatter.values, rtol=1e-9)
+
+
+def test_batch_steps_hold_the_variance_of_all_their_rows():
+    """Under `KeepNothing` each step would else draw the spread in by that of the step before."""
+    X = blobs(300)
+    X[7] = 1e3
+    model = se.GaussianMixture(3, forgetting=se.KeepNothing(), initial_means=CENTRES)
+    state = se.init(model)
+    for _ in range(4):
+        state, _ = se.step(model, state, X)
+        variance = state.spread.scatter.values[0] / state.spread.step[0]
+        np.testing.assert_allclose(variance, X.var(axis=0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES[:3], ids=lambda s: s.kind)
+def test_rounding_of_a_constant_makes_no_groups(shape):
+    draw = np.random.default_rng(0)
+    group = draw.integers(2, size=600)
+    clock = 1.7e12 + draw.choice([-2e-4, 0.0, 2e-4], 600)
+    X = np.column_stack([8.0 * group + draw.normal(size=600), clock])
+    model = se.GaussianMixture(2, shape, seeding=se.Seeding(rows=300))
+    state, _ = se.step(model, se.init(model), X)
+    labels = se.score(model, state, X).labels
+    assert max((labels == group).mean(), (labels != group).mean()) > 0.99
+
+
 def test_the_spread_of_tallies_merges_all_the_same():
     X = blobs(900)
     X[[620, 700, 850]] *= [[1e5], [1e7], [-1e3]]

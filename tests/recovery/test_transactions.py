@@ -244,6 +244,39 @@ def test_a_marker_of_outputs_left_out_meanwhile_is_no_judge(ledger, ledger_sink,
     assert offsets(ledger, "one") == [*range(100), *range(200, 300)]
 
 
+def test_beginning_anew_beside_other_outputs_holds_though_old_files_are_left(
+    ledger, ledger_sink, store, monkeypatch
+) -> None:
+    """A death between the marker of checkpoint 0 and the end of what was there before."""
+
+    def go_on(name: str, fresh: bool = False) -> Summary:
+        sinks, source = [ledger_sink(ledger, name)], MemorySource([X], BATCH)
+        return run(source, MODEL, sinks, store, schedule=EVERY, name="engine", fresh=fresh)
+
+    go_on("one")
+    delete = DirectoryStore.delete
+
+    def full(self: DirectoryStore, names: Any) -> None:
+        doomed = list(names)
+        if any(store.load(name).number >= 2 for name in doomed if name in store.names()):
+            raise OSError(5, "Input/output error")
+        delete(self, doomed)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DirectoryStore, "delete", full)
+        source = MemorySource([X[:100], Crash(), X[100:]], BATCH)
+        with pytest.raises(Crashed):
+            run(
+                *(source, MODEL, [ledger_sink(ledger, "other")], store),
+                schedule=Schedule(every_events=10_000),
+                name="engine",
+                fresh=True,
+            )
+    assert ledger.marker.number == 0
+    assert go_on("other").total_events == ROWS
+    assert offsets(ledger, "other") == list(range(ROWS))
+
+
 def test_another_name_decides_by_another_marker(go, ledger, store) -> None:
     go([X[:200], Stop(), X[200:]])
     ledger.marker = None  # of the other transactional id

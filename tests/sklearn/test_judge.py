@@ -104,6 +104,15 @@ def test_k_means_from_given_centres(overlapping, seed, tol):
     np.testing.assert_allclose(ours.score(fresh), theirs.score(fresh), rtol=1e-8)
 
 
+def test_k_means_stops_alike_beside_a_glitch(overlapping):
+    """`tol` is a share of the variance of all rows, however far one of them lies."""
+    X, centres = overlapping(n=900, seed=4)
+    X[7] = 300.0
+    ours = KMeans(4, init=centres).fit(X)
+    theirs = sklearn.cluster.KMeans(4, init=centres, n_init=1, algorithm="lloyd").fit(X)
+    close(ours, theirs, ["cluster_centers_", "inertia_", "labels_", "n_iter_"])
+
+
 @pytest.mark.parametrize("iterations", [1, 2, 3])
 def test_k_means_after_some_iterations(overlapping, iterations):
     X, centres = overlapping(seed=7)

@@ -237,6 +237,7 @@ class JsonLinesSink(Sink):
         return handle
 
     def _cut(self, handle: int, length: int) -> None:
+        self._overwrites = False
         os.ftruncate(handle, length)
         if not self._broken:
             os.fsync(handle)

@@ -95,8 +95,9 @@ class ParquetSink(Sink):
             for part in self._pending:
                 self._check(part, number)
             self._rename_pending(number)
-            later = [p for p in self._matching(_PART) if _number(p) > self._base + number]
-            self._delete([*later, *self._matching(_WAITING, _OPEN)])
+            later = {p for p in self._matching(_PART) if _number(p) > self._base + number}
+            self._delete([*later.union(extent.get("overwritten", ())), *self._matching(_OPEN)])
+            self._delete(self._matching(_WAITING))
             sync_folder(self.path)
 
     def write(self, columns: Columns) -> None:
@@ -181,10 +182,11 @@ class ParquetSink(Sink):
 
     def _delete(self, names: list[str]) -> None:
         for name in names:
-            (self._folder / name).unlink()
+            (self._folder / name).unlink(missing_ok=True)
 
     def _extent(self) -> Json:
-        return {"base": self._base, "parts": [list(part) for part in self._pending]}
+        extent = {"base": self._base, "parts": [list(part) for part in self._pending]}
+        return {**extent, "overwritten": self._overwritten} if self._overwritten else extent
 
     def _set_aside(self, path: Path, number: int, size: int) -> _Pending:
         """Name a closed part after its checkpoint; a second one of the same gets a suffix."""

@@ -172,7 +172,7 @@ class KafkaStream(Stream):
     def _batch(self, draft: Draft, timed: bool) -> Batch:
         for place, offset in draft.reached.items():
             self._ledger.move(place, offset)
-            if not self._pending.holds(place):
+            if self._broken is None and not self._pending.holds(place):
                 self._ledger.move(place, self._standing(place))
         self._newest.update(draft.newest())
         batch = batch_of(draft, self._intake.nothing, self._ledger.told(), timed)

@@ -53,6 +53,18 @@ class TestGaps:
             with pytest.raises(RecordsGone, match="8 offsets are gone"):
                 stream.poll(0)
 
+    def test_what_the_client_had_at_hand_is_not_passed_over(
+        self, cluster: Any, log: Any, kafka: Any, x: Any, rows: Any
+    ) -> None:
+        stream = kafka(max_wait_ms=60_000).opened_at(None)
+        cluster.add(0, *x(1, 2))
+        assert stream.poll(0) is None
+        cluster.add(0, *x(3, 4))
+        cluster.logs[P1] = log(first=10, end=12)
+        batch = stream.poll(0)
+        assert rows([batch]) == [1, 2]
+        assert batch.next_positions.parts["t/0"]["offset"] == 2
+
     def test_while_reading_they_may_be_skipped(
         self, cluster: Any, log: Any, kafka: Any, x: Any, polled: Any, rows: Any, after: Any
     ) -> None:
