@@ -369,6 +369,7 @@ WINDOWS = [
     Window("after", "courtesy", 0, 0),
     Window("after", "commit", 0, 0),
     Window("after", "begin", 1, 0),
+    Window("after", "parquet.committed", 0, 0),  # what it overwrites is gone
     Window("before", "send", 0, 0),
     Window("after", "send", 0, 0),
     Window("after", "flush", 0, 0),  # in the barrier of one of the two topics
@@ -379,7 +380,7 @@ WINDOWS = [
     Window("before", "commit", 2, 1),
     Window("after", "commit", 2, 2),  # the part is not yet renamed
     Window("after", "begin", 3, 2),
-    Window("after", "parquet.committed", 1, 2),
+    Window("after", "parquet.committed", 2, 2),
     Window("before", "delete", 0, 2),  # checkpoint 0 is about to be pruned
     Window("after", "delete", 0, 2),
 ]
