@@ -149,10 +149,11 @@ def tallied(model: Model, start: State, held: Held, latest: float | None) -> Tal
 
 def _spread(model: Model, start: State, Z: Array, weights: Array) -> Moments:
     """The rows as one cluster; what lies beyond all that was seen counts as far as its edge."""
-    known = start.spread is not None and start.learned and not model.forgetting.learns_at_once
-    if known and start.spread is not None and start.frame is not None:
-        Z = moderated(Z, reach(start.spread, start.frame))
-    return spread_of(model, Z, weights, start.spread)
+    before, frame = start.spread, start.frame
+    goes_on = start.learned > 0 and not model.forgetting.learns_at_once
+    if goes_on and before is not None and frame is not None:
+        Z = moderated(Z, reach(before, frame))
+    return spread_of(model, Z, weights, before)
 
 
 def _set_aside(

@@ -68,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     code = _outcome(given)
     if arguments is None:
         ignore_signals()  # all is said and done: how it ended stays so
-    if arguments is None and threading.active_count() > 1:
-        _leave(code)
+        if threading.active_count() > 1:
+            _leave(code)
     sys.exit(code)
 
 

@@ -9,7 +9,6 @@ from stream_em.cli.shell import say
 from stream_em.config import Plan
 from stream_em.engine.authority import newest
 from stream_em.engine.gate import admitted
-from stream_em.engine.loop import MAX_REJECT_RATIO
 from stream_em.engine.rejects import Tribunal
 from stream_em.engine.settings import compare, is_blank
 from stream_em.state import Info
@@ -43,8 +42,7 @@ def rehearse(plan: Plan, fresh: bool, accept_source_change: bool) -> None:
             return
         batch = admitted(plan.model, state, batch, tuple(stream.features))
         _report(batch, se.step(plan.model, state, batch.rows, **_beside(batch))[1])
-        ratio = getattr(source, "max_reject_ratio", MAX_REJECT_RATIO)
-        Tribunal(ratio, UNTOUCHED).judge(len(batch.rows), batch.rejected)
+        Tribunal.over(source, UNTOUCHED).judge(len(batch.rows), batch.rejected)
     finally:
         stream.close()
     say("dry run      all well; nothing was written")

@@ -33,7 +33,6 @@ from stream_em.streams import Batch, Origins
 log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 0.25  # for a batch, before the loop turns anyway
-MAX_REJECT_RATIO = 0.5  # for sources that do not say
 
 Observe = Callable[[Snapshot], None]
 
@@ -84,7 +83,7 @@ class Loop:
             setup.source, self._features, setup.sinks, setup.authority.identity
         )
         self._versions = versions()
-        self._tribunal = Tribunal(getattr(setup.source, "max_reject_ratio", MAX_REJECT_RATIO))
+        self._tribunal = Tribunal.over(setup.source)
         self._reject_log = RejectLog()
         self._totals = Totals()
         self._seconds = 0.0

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import final
 
 from stream_em.errors import TooManyRejects
-from stream_em.streams import Columns, Rejected
+from stream_em.streams import Columns, Rejected, Source
 
 log = logging.getLogger(__name__)
 
+MAX_REJECT_RATIO = 0.5  # for sources that do not say
 WINDOW = 1_000  # records: the share of rejected ones is judged over the latest so many
 LOG_SECONDS = 10.0
 CUT_BACK = (
@@ -75,6 +76,11 @@ class Tribunal:
 
     `aftermath` ends a verdict: what became of the outputs, and what to do.
     """
+
+    @classmethod
+    def over(cls, source: Source, aftermath: str = CUT_BACK) -> "Tribunal":
+        """The one that judges by the limit of a source."""
+        return cls(getattr(source, "max_reject_ratio", MAX_REJECT_RATIO), aftermath)
 
     def __init__(self, max_reject_ratio: float, aftermath: str = CUT_BACK) -> None:
         self._limit, self._aftermath = max_reject_ratio, aftermath

@@ -96,6 +96,15 @@ def through(sink: Sink, start: int, stop: int, number: int) -> Json:
     return json.loads(json.dumps(extent))
 
 
+def after_resuming(kind: Kind, path: Path, extent: Json, number: int) -> list[int]:
+    """What is there once a run resumed at checkpoint `number` has written two rows."""
+    sink = kind.make(str(path))
+    sink.roll_back(extent, number, "second")
+    through(sink, 0, 2, number + 1)
+    sink.close()
+    return offsets(kind, path)
+
+
 # --- what is written is what can be read
 
 
@@ -308,11 +317,7 @@ def test_what_is_overwritten_goes_at_a_resume_too(kind: Kind, tmp_path: Path) ->
     sink, _ = begun(kind, path, overwrite=True)
     extent = json.loads(json.dumps(sink.barrier(7)))
     sink.close()
-    sink = kind.make(str(path))
-    sink.roll_back(extent, 7, "second")
-    through(sink, 0, 2, 8)
-    sink.close()
-    assert offsets(kind, path) == [0, 1]
+    assert after_resuming(kind, path, extent, 7) == [0, 1]
 
 
 def test_what_is_overwritten_stays_until_the_first_checkpoint(kind: Kind, tmp_path: Path) -> None:
@@ -327,11 +332,7 @@ def test_what_is_overwritten_stays_until_the_first_checkpoint(kind: Kind, tmp_pa
             sink.committed(0)
             assert not path.exists() or offsets(kind, path) == []
         sink.close()
-    sink = kind.make(str(path))
-    sink.roll_back(start, 0, "second")
-    through(sink, 0, 2, 1)
-    sink.close()
-    assert offsets(kind, path) == [0, 1]
+    assert after_resuming(kind, path, start, 0) == [0, 1]
 
 
 def test_overwriting_replaces_and_appending_adds(kind: Kind, tmp_path: Path) -> None:

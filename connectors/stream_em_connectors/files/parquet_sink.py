@@ -96,8 +96,8 @@ class ParquetSink(Sink):
                 self._check(part, number)
             self._rename_pending(number)
             later = {p for p in self._matching(_PART) if _number(p) > self._base + number}
-            self._delete([*later.union(extent.get("overwritten", ())), *self._matching(_OPEN)])
-            self._delete(self._matching(_WAITING))
+            later.update(extent.get("overwritten", ()))
+            self._delete([*later, *self._matching(_WAITING, _OPEN)])
             sync_folder(self.path)
 
     def write(self, columns: Columns) -> None:
